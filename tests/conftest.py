@@ -1,0 +1,60 @@
+"""What every test may use.
+所有测试共用的部分。
+"""
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(p for p in ROOT.glob("chapter_*/**/*.py") if "\nif __name__ ==" in p.read_text(encoding="utf-8"))
+
+
+def load_script(path: Path) -> ModuleType:
+    """Import a script, whose `main` can then be called."""
+    return importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+@pytest.fixture(autouse=True)
+def _temporary_files_vanish(tmp_path, monkeypatch):
+    """Put the folders that --dry_run makes where pytest cleans up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture
+def script():
+    """Run a script as a user does: `script("chapter_x/train.py", "--dry_run", cwd=...)` -> CompletedProcess."""
+
+    def call(path: str, *args: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+        command = [sys.executable, ROOT / path, *map(str, args)]
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONIOENCODING": "utf-8"}
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8")
+
+    return call
+
+
+@pytest.fixture
+def parser_of(monkeypatch) -> Callable[[Path], argparse.ArgumentParser]:
+    """Run a script up to the point where it would parse its flags, and return its parser."""
+
+    class Reached(Exception):
+        pass
+
+    def stop(parser, *args):
+        raise Reached(parser)
+
+    def call(path: Path) -> argparse.ArgumentParser:
+        with monkeypatch.context() as patch, pytest.raises(Reached) as reached:
+            patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+            load_script(path).main([])
+        return reached.value.args[0]
+
+    return call
