@@ -1,0 +1,157 @@
+"""What training a network on the engine takes: layers, and two optimizers.
+在自制引擎上训练网络所需的一切：网络层，以及两个优化器。
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from chapter_01_tensor_autograd.engine import Tensor, no_grad
+
+
+class Module:
+    """A function with parameters: its own tensors, and those of the modules in its attributes and lists."""
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        for name, value in vars(self).items():
+            for i, item in enumerate(value) if isinstance(value, list) else [("", value)]:
+                path = f"{prefix}{name}" if i == "" else f"{prefix}{name}.{i}"
+                if isinstance(item, Module):
+                    yield from item.named_parameters(path + ".")
+                elif isinstance(item, Tensor) and item.requires_grad:
+                    yield path, item
+
+    def parameters(self) -> list[Tensor]:
+        return list(dict.fromkeys(parameter for _, parameter in self.named_parameters()))  # each once, shared or not
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Copy arrays, or anything that NumPy can read, into the parameters.
+
+        Raises:
+            ValueError: names or shapes differ from this module's.
+        """
+        own = dict(self.named_parameters())
+        if own.keys() != state.keys():
+            raise ValueError(f"expected the parameters {', '.join(own)}, found {', '.join(state)}")
+        with no_grad():
+            for name, parameter in own.items():
+                if parameter.shape != tuple(state[name].shape):
+                    raise ValueError(f"{name} has shape {parameter.shape}, found {tuple(state[name].shape)}")
+                parameter[...] = np.asarray(state[name])
+
+    @no_grad()
+    def round_to_half(self) -> None:
+        """Round the parameters to what 16 bits can hold. Evaluate after this: these are the weights that ship."""
+        for parameter in self.parameters():
+            parameter[...] = parameter.data.astype(np.float16)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+
+class Linear(Module):
+    """x (..., d_in) -> x W + b (..., d_out). Note that W is (d_in, d_out), the transpose of PyTorch's.
+
+    W starts normal with variance 2 / d_in, which keeps the scale of ReLU networks (He et al. 2015); b starts at zero.
+    """
+
+    def __init__(self, d_in: int, d_out: int, rng: np.random.Generator, dtype: type = np.float32):
+        weight = rng.standard_normal((d_in, d_out)) * math.sqrt(2 / d_in)
+        self.weight = Tensor(weight.astype(dtype), requires_grad=True)
+        self.bias = Tensor(np.zeros(d_out, dtype), requires_grad=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias  # (..., d_out)
+
+
+class ReLU(Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu()
+
+
+class Tanh(Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tanh()
+
+
+class Sequential(Module):
+    """Apply the layers in turn."""
+
+    def __init__(self, *layers: Module):
+        self.layers = list(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class SGD:
+    """Gradient descent with momentum: v <- momentum v + g, then p <- p - lr v (Polyak 1964, as PyTorch writes it)."""
+
+    def __init__(self, parameters: Sequence[Tensor], lr: float, momentum: float = 0.9):
+        self.parameters, self.lr, self.momentum = list(parameters), lr, momentum
+        self.velocity = [np.zeros_like(p.data) for p in self.parameters]
+
+    @no_grad()
+    def step(self) -> None:
+        for p, v in zip(self.parameters, self.velocity, strict=True):
+            v *= self.momentum
+            v += p.grad.data
+            p -= v * self.lr
+
+    def state_dict(self) -> dict:
+        return {"velocity": self.velocity}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.velocity = [np.asarray(v) for v in state["velocity"]]
+
+
+class Adam:
+    """Steps of size lr, scaled by running moments of the gradient (Kingma and Ba 2015, algorithm 1).
+
+    `weight_decay` shrinks the parameters directly, apart from the moments (AdamW: Loshchilov and Hutter 2019).
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        self.parameters, self.lr, self.betas, self.eps = list(parameters), lr, betas, eps
+        self.weight_decay, self.steps = weight_decay, 0
+        self.first = [np.zeros_like(p.data) for p in self.parameters]
+        self.second = [np.zeros_like(p.data) for p in self.parameters]
+
+    @no_grad()
+    def step(self) -> None:
+        self.steps += 1
+        beta1, beta2 = self.betas
+        correct1, correct2 = 1 - beta1**self.steps, 1 - beta2**self.steps  # both moments start at zero, hence too small
+        for p, m, v in zip(self.parameters, self.first, self.second, strict=True):
+            g = p.grad.data
+            m *= beta1
+            m += (1 - beta1) * g
+            v *= beta2
+            v += (1 - beta2) * g * g
+            p *= 1 - self.lr * self.weight_decay
+            p -= (self.lr / correct1) * m / (np.sqrt(v / correct2) + self.eps)
+
+    def state_dict(self) -> dict:
+        return {"steps": self.steps, "first": self.first, "second": self.second}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps = state["steps"]
+        self.first = [np.asarray(m) for m in state["first"]]
+        self.second = [np.asarray(v) for v in state["second"]]
