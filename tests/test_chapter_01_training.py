@@ -1,0 +1,156 @@
+"""Chapter 1 trains, survives being killed, and ships what its results file says.
+第 1 章能训练、能经受强杀，随附的模型与结果文件一致。
+"""
+
+import gzip
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from chapter_01_tensor_autograd import benchmark, dataset, fault_injection, inference, train
+from chapter_01_tensor_autograd.engine import Tensor
+from chapter_01_tensor_autograd.model import build
+from tests.conftest import ROOT
+from utils.checkpoint import probe_input, read_model
+from utils.data import default_data_root
+from utils.errors import UserError
+
+CHAPTER = ROOT / "chapter_01_tensor_autograd"
+HAS_DATA = (default_data_root() / "FashionMNIST" / "raw").is_dir()
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["engine", "ops", "ops_shape", "ops_math", "functional_ad", "nn", "checkpointing", "model"])
+def test_the_engine_has_no_torch_inside(name):
+    assert "torch" not in (CHAPTER / f"{name}.py").read_text(encoding="utf-8").replace("PyTorch", "")
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "spirals", "two_moons"])
+def test_a_shipped_model_gives_its_recorded_output_and_has_its_recorded_results(name):
+    model, about = read_model(CHAPTER / f"checkpoints/mlp_{name}.pth", build)
+    d_in = model.layers[0].weight.shape[0]
+    output = model(Tensor(probe_input(1, d_in).numpy())).data[0]
+    np.testing.assert_allclose(output, about["probe"], rtol=1e-4, atol=1e-4)
+    final = read(CHAPTER / f"results/train_{name}.json")["final"]
+    assert {key: about[key] for key in final} == final
+    assert final["test_count"] == (10_000 if name == "fashion_mnist" else 3_000)
+
+
+@pytest.mark.parametrize("name", ["spirals", "two_moons"])
+def test_a_shipped_toy_model_scores_what_was_recorded(name):
+    model, about = read_model(CHAPTER / f"checkpoints/mlp_{name}.pth", build)
+    _, (x, y), _ = train.load_data(name, "test", ROOT, seed=read(CHAPTER / f"results/train_{name}.json")["flags"]["seed"])
+    assert train.accuracy(model, x, y) == pytest.approx(about["test_accuracy"], abs=1 / 3000)
+
+
+@pytest.mark.skipif(not HAS_DATA, reason="Fashion-MNIST is not here")
+def test_the_shipped_fashion_model_scores_what_was_recorded():
+    model, about = read_model(CHAPTER / "checkpoints/mlp_fashion_mnist.pth", build)
+    images, labels = dataset.fashion_mnist(default_data_root(), train=False)
+    accuracy = train.accuracy(model, dataset.normalise(images), labels)
+    assert accuracy == pytest.approx(about["test_accuracy"], abs=2 / 10_000)  # other BLAS libraries round otherwise
+    assert accuracy >= 0.89
+
+
+def test_the_engine_learns_what_a_linear_model_cannot(tmp_path):
+    train.main(["--dataset", "spirals", "--epochs", "60", "--weight_decay", "0", "--out_dir", str(tmp_path)])
+    assert read(tmp_path / "train_spirals.json")["final"]["test_accuracy"] > 0.97
+
+
+def test_two_runs_of_one_seed_are_identical(tmp_path):
+    for name in ("a", "b"):
+        train.main(["--dataset", "two_moons", "--epochs", "3", "--out_dir", str(tmp_path / name)])
+    a, b = (read(tmp_path / name / "train_two_moons.json") for name in ("a", "b"))
+    assert a["history"] == b["history"]
+
+
+def test_a_killed_training_resumes_to_the_last_bit(tmp_path):
+    fault_injection.main(["--kills", "3", "--epochs", "60", "--out_dir", str(tmp_path)])
+    final = read(tmp_path / "faults.json")["final"]
+    assert final["kills"] >= 1 and final["unreadable_states"] == 0
+    assert final["identical_history"] and final["identical_weights"]
+    assert final["resumed_loss"] == final["uninterrupted_loss"]
+
+
+def test_resuming_with_other_flags_is_refused(tmp_path):
+    arguments = ["--dataset", "spirals", "--epochs", "1", "--d_hidden", "8", "--out_dir", str(tmp_path)]
+    train.main(arguments)
+    with pytest.raises(UserError, match="--lr 0.002"):
+        train.main([*arguments, "--lr", "0.1", "--resume"])
+
+
+def test_a_diverging_training_stops_with_advice(tmp_path):
+    with pytest.raises(UserError, match="lower --lr"), np.errstate(all="ignore"):
+        train.main(["--dataset", "spirals", "--lr", "1e38", "--epochs", "3", "--out_dir", str(tmp_path)])
+
+
+def idx(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def test_fashion_mnist_is_read_from_plain_and_packed_files(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    images, labels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), np.array([9, 0], np.uint8)
+    (raw / "t10k-images-idx3-ubyte").write_bytes(idx(images))
+    (raw / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    x, y = dataset.fashion_mnist(tmp_path, train=False)
+    assert torch.equal(x, torch.from_numpy(images)) and y.tolist() == [9, 0] and y.dtype == torch.int64
+
+    (raw / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels))[:-12])
+    with pytest.raises(UserError, match="damaged"):
+        dataset.fashion_mnist(tmp_path, train=False)
+
+
+def test_missing_data_that_cannot_be_fetched_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "FASHION_URL", "http://127.0.0.1:9/")
+    with pytest.raises(UserError, match=r"(?s)train-images-idx3-ubyte.*spirals"):
+        train.main(["--data_root", str(tmp_path), "--out_dir", str(tmp_path)])
+    assert not list(tmp_path.rglob("*.gz"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "F"])
+def test_any_kind_of_picture_can_be_read(mode, tmp_path):
+    path = tmp_path / ("picture.tif" if mode in ("CMYK", "F") else "picture.png")
+    Image.new(mode, (1, 1) if mode == "L" else (90, 40)).save(path)
+    picture = dataset.read_picture(path)
+    assert picture.shape == (28, 28) and picture.dtype == torch.uint8
+
+
+def test_a_garment_is_bright_on_black_whichever_way_it_was_drawn(tmp_path):
+    drawing = np.full((60, 60), 250, np.uint8)
+    drawing[20:40, 20:40] = 10
+    for name, pixels in (("paper", drawing), ("screen", 255 - drawing)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    paper, screen = (dataset.read_picture(tmp_path / f"{name}.png") for name in ("paper", "screen"))
+    assert torch.equal(paper, screen) and paper[14, 14] > 200 and paper[0, 0] < 50
+
+
+def test_mistakes_in_inference_are_one_line_and_status_2(script, tmp_path):
+    text, damaged = tmp_path / "notes.png", tmp_path / "damaged.pth"
+    text.write_text("not a picture")
+    damaged.write_bytes((CHAPTER / "checkpoints/mlp_spirals.pth").read_bytes()[:999])
+    for arguments in (["--image", text], ["--image", tmp_path / "missing.png"], ["--model_path", damaged]):
+        done = script("chapter_01_tensor_autograd/inference.py", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_inference_names_most_drawn_garments(capsys):
+    inference.main([])
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    hits = sum(line.split("_", 1)[1][:3] in line.split(".png")[1][:16].lower().replace("-", "_") for line in lines)
+    assert len(lines) == 10 and hits >= 5
+
+
+def test_the_benchmark_times_the_real_autograd_package():
+    pytest.importorskip("autograd")
+    package = benchmark.import_autograd()
+    assert hasattr(package, "value_and_grad") and package.__file__ and "chapter_01" not in package.__file__
