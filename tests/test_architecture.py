@@ -1,0 +1,87 @@
+"""The house rules that can be read off the files: imports go down only, nothing is too large, names are free.
+可以直接从文件检查的规矩：导入只能向下，文件不能过大，文件名不能冲突。
+"""
+
+import ast
+import re
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, SCRIPTS
+
+MODULES = sorted([*ROOT.glob("utils/*.py"), *ROOT.glob("chapter_*/**/*.py")])
+TESTS = sorted(ROOT.glob("tests/*.py"))
+PLACES = [ROOT / "utils", ROOT / "tests", *ROOT.glob("chapter_*")]
+MB = 1_000_000
+LIMITS = {".gif": 3 * MB} | dict.fromkeys([".png", ".jpg", ".webp", ".svg"], 0.3 * MB)
+WEIGHTS = {".pth", ".pt", ".safetensors"}
+BUDGETS = {(1, 2, 3): 11, (4,): 14, (5,): 46, (6,): 10, (7,): 8, (8,): 20, (9,): 6, (10,): 23}  # MB of weights
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def shipped_files():
+    """Every file in our folders but what git ignores."""
+    files = [p for place in PLACES for p in place.rglob("*") if p.is_file()]
+    return [p for p in files if not {"runs", "__pycache__"} & set(p.relative_to(ROOT).parts)]
+
+
+def chapter(name: str) -> int | None:
+    """The number in `chapter_03_optimization.optimizers`; None where there is none."""
+    found = re.match(r"chapter_(\d+)_", name)
+    return int(found[1]) if found else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_go_down(path):
+    own = chapter(relative(path))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
+    imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    for other in filter(None, map(chapter, imported)):
+        assert own is not None and other <= own, f"{path.name} imports from chapter {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_only_scripts_touch_the_path(path):
+    code = path.read_text(encoding="utf-8")
+    if path in SCRIPTS:
+        depth = len(path.relative_to(ROOT).parts) - 1
+        bootstrap = f"sys.path.insert(0, str(Path(__file__).resolve().parents[{depth}]))"
+        assert [line for line in code.splitlines() if "sys.path." in line] == [bootstrap]
+    else:
+        assert "sys.path" not in code
+
+
+@pytest.mark.parametrize("path", MODULES + TESTS, ids=relative)
+def test_a_docstring_in_english_and_chinese(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    english, chinese = (docstring + "\n\n").split("\n")[:2]
+    assert english and english.isascii(), "the first line is English"
+    assert re.search("[\u4e00-\u9fff]", chinese), "the second line is Chinese"
+
+
+def test_no_module_hides_one_of_python_or_of_ours():
+    """A script's folder comes first on the path, so a `random.py` beside it would be everybody's `random`."""
+    taken = sys.stdlib_module_names | {"matplotlib", "numpy", "tests", "torch", "torchvision", "tqdm", "utils"}
+    assert not [relative(path) for path in MODULES if path.stem in taken]
+
+
+def test_python_files_are_short():
+    lines = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert not {name: count for name, count in lines.items() if count > 330}
+    assert sum(count for name, count in lines.items() if name.startswith("utils/")) < 900
+
+
+def test_shipped_files_are_small():
+    limits = {path: LIMITS.get(path.suffix, 24 * MB) for path in shipped_files()}
+    assert not [relative(path) for path, limit in limits.items() if path.stat().st_size > limit]
+
+
+@pytest.mark.parametrize("chapters", BUDGETS, ids=lambda chapters: "-".join(map(str, chapters)))
+def test_shipped_weights_keep_their_budget(chapters):
+    weights = [p for p in shipped_files() if p.suffix in WEIGHTS and chapter(relative(p)) in chapters]
+    assert sum(p.stat().st_size for p in weights) <= BUDGETS[chapters] * MB

@@ -1,0 +1,73 @@
+"""The READMEs tell the truth.
+README 中的内容真实无误。
+
+A measured figure in a README is a link to the results file that holds it, the link's title saying where:
+`[97.3 %](results/train.json "final.test_accuracy")`. A function is a link to its file: [`spirals`](dataset.py).
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ENGLISH = [*ROOT.glob("README.md"), *ROOT.glob("utils/README.md"), *sorted(ROOT.glob("chapter_*/README.md"))]
+READMES = ENGLISH + [p.with_name("README.zh-CN.md") for p in ENGLISH]
+
+UNITS = {"": 1, "%": 100, "ms": 1000, "s": 1, "min": 1 / 60, "MB": 1e-6, "×": 1}
+NUMBER = r"-?\d[\d,]*(?:\.(?P<decimals>\d+))?(?:e(?P<exponent>-?\d+))?"
+FIGURE = re.compile(
+    rf'\[\**(?P<shown>{NUMBER}) ?(?P<unit>%|ms|s|min|MB|×)?\**\]\((?P<path>[^()\s]+) "(?P<place>[^"]+)"\)'
+)
+TITLED = re.compile(r'\]\([^()\s]+\.json\s+"')
+FUNCTION = re.compile(r"\[`(\w+)`\]\(([^()\s]+\.py)\)")
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^()\s]+)\)")
+LINK = re.compile(r"\]\((?!http|mailto|#)([^()\s#]+)")
+CODE = re.compile(r"^```[\s\S]*?^```", re.MULTILINE)
+SAME_IN_BOTH = {
+    "headings": re.compile(r"^#+ ", re.MULTILINE),
+    "commands": re.compile(r"^```(?:bash|python)\n[\s\S]*?^```", re.MULTILINE),
+    "formulas": re.compile(r"^\$\$[\s\S]*?^\$\$", re.MULTILINE),
+    "pictures": PICTURE,
+    "figures": FIGURE,
+    "functions": FUNCTION,
+}
+
+
+def look_up(path: Path, place: str) -> float:
+    """The number at `place`, such as "final.test_accuracy" or "history.0.train_loss", in a results file."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    for key in place.split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_figures_are_those_of_their_results_files(readme):
+    text = CODE.sub("", readme.read_text(encoding="utf-8"))
+    figures = list(FIGURE.finditer(text))
+    assert len(figures) == len(TITLED.findall(text)), "a link to a results file is not of the form that can be checked"
+    for figure in figures:
+        measured = look_up(readme.parent / figure["path"], figure["place"]) * UNITS[figure["unit"] or ""]
+        last_digit = 10.0 ** (int(figure["exponent"] or 0) - len(figure["decimals"] or ""))
+        shown = float(figure["shown"].replace(",", ""))
+        assert abs(shown - measured) <= 0.5001 * last_digit, f"{figure[0]} is measured {measured}"
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_functions_pictures_and_links_exist(readme):
+    text = CODE.sub("", readme.read_text(encoding="utf-8"))
+    for name, path in FUNCTION.findall(text):
+        code = (readme.parent / path).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(def|class) {name}\b", code, re.MULTILINE), f"{path} defines no {name}"
+    for target in LINK.findall(re.sub(r"(?<!\[)`[^`\n]*`", "", text)):
+        assert (readme.parent / target).exists(), f"{target} is missing"
+
+
+@pytest.mark.parametrize("readme", ENGLISH, ids=lambda p: p.parent.name)
+def test_both_languages_are_in_step(readme):
+    english, chinese = (p.read_text(encoding="utf-8") for p in (readme, readme.with_name("README.zh-CN.md")))
+    for kind, pattern in SAME_IN_BOTH.items():
+        assert pattern.findall(english) == pattern.findall(chinese), f"the languages differ in their {kind}"

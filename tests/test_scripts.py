@@ -1,0 +1,97 @@
+"""Every script of the book keeps the contract of scripts, and every command quoted in the book is one it understands.
+全书每个脚本都遵守同样的约定，书中引用的每条命令都能被脚本识别。
+"""
+
+import itertools
+import re
+import shlex
+
+import pytest
+
+from tests.conftest import ROOT, SCRIPTS, load_script
+
+READMES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("utils/README*.md"), *ROOT.glob("chapter_*/**/README*.md")])
+COMMAND = re.compile(r"python3? (chapter_\w+/[\w/]+\.py)([^\n`]*)")
+WRITES = re.compile(r"\b(save_figure|save_model|write_model|save_state|write_results|write_json|atomic_write)\(")
+EVERYWHERE = {"help", "device", "dry_run", "seed"}  # these are honoured by `begin`
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def contents(folders):
+    """What lies in the folders: path -> (time of the last change, size)."""
+    files = [p for folder in folders for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    return {relative(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in files}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_a_script_explains_itself(path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        load_script(path).main(["--help"])
+    assert stop.value.code == 0
+    assert f"python {relative(path)}" in capsys.readouterr().out, "no command in the docstring"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_a_script_has_the_contracts_flags(path, parser_of):
+    code = path.read_text(encoding="utf-8")
+    actions = {action.dest: action for action in parser_of(path)._actions}
+    assert {"device", "dry_run"} <= actions.keys()
+    if WRITES.search(code):
+        assert {"seed", "out_dir"} <= actions.keys()
+    for name, action in actions.items():
+        assert action.help and not action.required
+        assert action.option_strings and not any("-" in flag.lstrip("-") for flag in action.option_strings)
+        assert name in EVERYWHERE or re.search(rf"\bargs\.{name}\b", code), f"--{name} is never used"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_a_dry_run_needs_nothing_and_touches_nothing(path, parser_of, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a dry run downloads nothing")
+
+    monkeypatch.setattr("utils.file_io_util.urlopen", refuse)
+    monkeypatch.setenv("DLFS_DATA", str(tmp_path / "no data sets"))
+    elsewhere, out_dir = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    writes = parser_of(path).get_default("out_dir") is not None
+    folders = [ROOT / path.relative_to(ROOT).parts[0], ROOT / "utils"]
+    before = contents(folders)
+
+    load_script(path).main(["--dry_run", "--device", "cpu", *(["--out_dir", str(out_dir)] if writes else [])])
+    assert contents(folders) == before, "a dry run wrote into the repository"
+    assert not any(elsewhere.iterdir()), "a dry run wrote into the working folder"
+    assert not writes or any(p.is_file() for p in out_dir.rglob("*")), "--out_dir stayed empty"
+
+
+FIRST_OF_EACH_CHAPTER = [next(group) for _, group in itertools.groupby(SCRIPTS, key=lambda p: p.parts[len(ROOT.parts)])]
+
+
+@pytest.mark.parametrize("path", FIRST_OF_EACH_CHAPTER, ids=relative)
+def test_a_script_starts_from_any_folder(path, script, tmp_path):
+    done = script(relative(path), "--no_such_flag", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("unrecognized arguments: --no_such_flag")
+
+
+def commands(text):
+    """Yield (script, arguments) for every `python chapter_.../x.py ...` in a text, without comments and pipes."""
+    for name, rest in COMMAND.findall(re.sub(r"\\\n\s*", " ", text)):
+        words = shlex.shlex(rest, posix=True, punctuation_chars="|&;<>")
+        words.whitespace_split = True
+        yield name, list(itertools.takewhile(lambda word: not set(word) <= set("|&;<>"), words))
+
+
+def test_commands_are_found_in_prose_and_blocks():
+    text = "Run `python chapter_0/a.py --x 1`, or\npython chapter_0/b.py --y 'a > b' \\\n  -z > log  # 2 s\n"
+    assert list(commands(text)) == [("chapter_0/a.py", ["--x", "1"]), ("chapter_0/b.py", ["--y", "a > b", "-z"])]
+
+
+@pytest.mark.parametrize("source", READMES + SCRIPTS, ids=relative)
+def test_quoted_commands_are_understood(source, parser_of):
+    for name, arguments in commands(source.read_text(encoding="utf-8")):
+        assert ROOT / name in SCRIPTS, f"there is no script {name}"
+        if not {"-h", "--help"} & set(arguments):
+            parser_of(ROOT / name).parse_args(arguments)
