@@ -84,7 +84,7 @@ def read_picture(path: Path) -> torch.Tensor:
 
 def two_moons(count: int, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw points on two interleaved half circles: points (count, 2), float32; labels (count,), int64, 0 or 1."""
-    labels = np.arange(count) % 2
+    labels = np.arange(count, dtype=np.int64) % 2
     angle = math.pi * rng.random(count)
     sign = 1 - 2 * labels  # the second moon hangs upside down, shifted by (1, 0.5)
     points = np.stack([sign * np.cos(angle) + labels, sign * np.sin(angle) + labels / 2], axis=1)  # (count, 2)
@@ -97,7 +97,7 @@ def spirals(count: int, noise: float, rng: np.random.Generator, n_classes: int =
     Returns:
         points (count, 2), float32; labels (count,), int64.
     """
-    labels = np.arange(count) % n_classes
+    labels = np.arange(count, dtype=np.int64) % n_classes
     radius = rng.random(count)
     angle = 2 * math.pi * (radius + labels / n_classes) + noise * rng.standard_normal(count)
     points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (count, 2)

@@ -208,25 +208,22 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return sum(x, axis, keepdims) * (1 / count)
 
 
-def _extremum(name: str, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
-    kept = _kept(x.shape, axis)
-
-    def winners(out: np.ndarray) -> Tensor:  # ties share the gradient evenly
-        mask = x.data == out.reshape(kept)
-        return Tensor((mask / mask.sum(axis=axis, keepdims=True)).astype(x.dtype))
-
-    value = getattr(np, name)(x.data, axis=axis, keepdims=keepdims)
-    return record(name, value, (x, lambda g, out: reshape(g, kept) * winners(out.data)), saves_output=True)
+def _winners(x: Tensor, out: Tensor, axis: Axis) -> Tensor:
+    """1 where x is the extremum `out`; ties share it evenly."""
+    mask = x.data == out.data.reshape(_kept(x.shape, axis))
+    return Tensor((mask / mask.sum(axis=axis, keepdims=True)).astype(x.dtype))
 
 
 @operation
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    return _extremum("max", x, axis, keepdims)
+    kept, value = _kept(x.shape, axis), x.data.max(axis=axis, keepdims=keepdims)
+    return record("max", value, (x, lambda g, out: reshape(g, kept) * _winners(x, out, axis)), saves_output=True)
 
 
 @operation
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    return _extremum("min", x, axis, keepdims)
+    kept, value = _kept(x.shape, axis), x.data.min(axis=axis, keepdims=keepdims)
+    return record("min", value, (x, lambda g, out: reshape(g, kept) * _winners(x, out, axis)), saves_output=True)
 
 
 @operation

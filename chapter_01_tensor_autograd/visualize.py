@@ -1,6 +1,5 @@
-"""Film a decision boundary while our engine trains, draw what the Fashion-MNIST network looks for, and the error
-curve of numerical differentiation.
-拍下自制引擎训练时决策边界的变化，画出 Fashion-MNIST 网络在看什么，以及数值微分的误差曲线。
+"""Film a decision boundary in training, draw the first layer, and the error curve of numerical differentiation.
+拍下训练时决策边界的变化，画出网络的第一层，以及数值微分的误差曲线。
 
     python chapter_01_tensor_autograd/visualize.py      # 40 s on 2 CPU cores
 """

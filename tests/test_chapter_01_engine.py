@@ -50,7 +50,12 @@ CASES = [
     ("power", lambda y: 2.0**y, None, [normal(3)]),
     ("maximum", ops.maximum, torch.maximum, [whole(4, 5), whole(5)]),
     ("minimum", ops.minimum, torch.minimum, [whole(4, 1), whole(4, 5)]),
-    ("where", lambda x, y: ops.where(MASK, x, y), lambda x, y: torch.where(torch.tensor(MASK), x, y), [normal(3, 4), normal(4)]),
+    (
+        "where",
+        lambda x, y: ops.where(MASK, x, y),
+        lambda x, y: torch.where(torch.tensor(MASK), x, y),
+        [normal(3, 4), normal(4)],
+    ),
     ("neg", lambda x: -x, None, [normal(2, 2)]),
     ("exp", lambda x: x.exp(), None, [normal(3, 1, 2)]),
     ("log", lambda x: x.log(), None, [positive(3, 4)]),
@@ -73,14 +78,34 @@ CASES = [
     ("mean", lambda x: ops.mean(x, axis=-1), lambda x: x.mean(dim=-1), [normal(1, 5)]),
     ("max", lambda x: ops.max(x, axis=1), lambda x: x.amax(dim=1), [whole(4, 6)]),
     ("max", lambda x: ops.max(x), lambda x: x.amax(dim=(0, 1)), [whole(4, 6)]),
-    ("min", lambda x: ops.min(x, axis=(0, 2), keepdims=True), lambda x: x.amin(dim=(0, 2), keepdim=True), [whole(3, 4, 2)]),
+    (
+        "min",
+        lambda x: ops.min(x, axis=(0, 2), keepdims=True),
+        lambda x: x.amin(dim=(0, 2), keepdim=True),
+        [whole(3, 4, 2)],
+    ),
     ("logsumexp", lambda x: ops.logsumexp(x, axis=-1), lambda x: x.logsumexp(-1), [normal(3, 4)]),
-    ("logsumexp", lambda x: ops.logsumexp(1000 * x, axis=(0, 1)), lambda x: (1000 * x).logsumexp((0, 1)), [normal(3, 4)]),
+    (
+        "logsumexp",
+        lambda x: ops.logsumexp(1000 * x, axis=(0, 1)),
+        lambda x: (1000 * x).logsumexp((0, 1)),
+        [normal(3, 4)],
+    ),
     ("softmax", lambda x: x.softmax(-1), None, [normal(2, 3, 5)]),
     ("softmax", lambda x: (1000 * x).softmax(0), None, [normal(4, 1)]),
     ("log_softmax", lambda x: x.log_softmax(1), None, [normal(2, 3, 5)]),
-    ("cross_entropy", lambda x: ops.cross_entropy(x, LABELS), lambda x: F.cross_entropy(x, torch.tensor(LABELS)), [normal(5, 4)]),
-    ("cross_entropy", lambda x: ops.cross_entropy(900 * x, LABELS[:1]), lambda x: F.cross_entropy(900 * x, torch.tensor(LABELS[:1])), [normal(1, 4)]),
+    (
+        "cross_entropy",
+        lambda x: ops.cross_entropy(x, LABELS),
+        lambda x: F.cross_entropy(x, torch.tensor(LABELS)),
+        [normal(5, 4)],
+    ),
+    (
+        "cross_entropy",
+        lambda x: ops.cross_entropy(900 * x, LABELS[:1]),
+        lambda x: F.cross_entropy(900 * x, torch.tensor(LABELS[:1])),
+        [normal(1, 4)],
+    ),
     ("expand", lambda x: x.expand((4, 2, 3)), None, [normal(2, 1)]),
     ("sum_to", lambda x: ops.sum_to(x, (3, 1)), lambda x: x.sum_to_size(3, 1), [normal(2, 3, 4)]),
     ("reshape", lambda x: x.reshape((4, -1)), None, [normal(2, 6)]),
@@ -91,21 +116,51 @@ CASES = [
     ("getitem", lambda x: x[IDS], None, [normal(5, 2)]),
     ("getitem", lambda x: x[[0, 0, 1], [2, 2, 1]], None, [normal(3, 4)]),
     ("getitem", lambda x: x[:, MASK[0]], lambda x: x[:, torch.tensor(MASK[0])], [normal(3, 4)]),
-    ("scatter_add", lambda x: ops.scatter_add(x, IDS[:1], (5, 3)), lambda x: torch.zeros(5, 3, dtype=x.dtype).index_put((torch.tensor(IDS[:1]),), x, True), [normal(1, 3, 3)]),
+    (
+        "scatter_add",
+        lambda x: ops.scatter_add(x, IDS[:1], (5, 3)),
+        lambda x: torch.zeros(5, 3, dtype=x.dtype).index_put((torch.tensor(IDS[:1]),), x, True),
+        [normal(1, 3, 3)],
+    ),
     ("embedding", lambda w: ops.embedding(w, IDS), lambda w: F.embedding(torch.tensor(IDS), w), [normal(5, 3)]),
-    ("concat", lambda x, y: ops.concat([x, y, x], axis=-1), lambda x, y: torch.cat([x, y, x], dim=-1), [normal(2, 3), normal(2, 1)]),
-    ("stack", lambda x, y: ops.stack([x, y], axis=1), lambda x, y: torch.stack([x, y], dim=1), [normal(2, 3), normal(2, 3)]),
-    ("stack", lambda x, y: ops.stack([x, y], axis=-1), lambda x, y: torch.stack([x, y], dim=-1), [normal(3), normal(3)]),
+    (
+        "concat",
+        lambda x, y: ops.concat([x, y, x], axis=-1),
+        lambda x, y: torch.cat([x, y, x], dim=-1),
+        [normal(2, 3), normal(2, 1)],
+    ),
+    (
+        "stack",
+        lambda x, y: ops.stack([x, y], axis=1),
+        lambda x, y: torch.stack([x, y], dim=1),
+        [normal(2, 3), normal(2, 3)],
+    ),
+    (
+        "stack",
+        lambda x, y: ops.stack([x, y], axis=-1),
+        lambda x, y: torch.stack([x, y], dim=-1),
+        [normal(3), normal(3)],
+    ),
     ("pad", lambda x: ops.pad(x, [(1, 0), (0, 2)], 7.0), lambda x: F.pad(x, (0, 2, 1, 0), value=7.0), [normal(2, 3)]),
     ("matmul", lambda x, y: x @ y, None, [normal(3, 4), normal(4, 2)]),
     ("matmul", lambda x, y: x @ y, None, [normal(5, 1, 3, 4), normal(2, 4, 1)]),
     ("matmul", lambda x, y: x @ y, None, [normal(4), normal(2, 4, 3)]),
     ("matmul", lambda x, y: x @ y, None, [normal(2, 3, 4), normal(4)]),
     ("matmul", lambda x, y: x @ y, None, [normal(4), normal(4)]),
-    ("einsum", lambda x, y: ops.einsum("bij,bjk->bik", x, y), lambda x, y: torch.einsum("bij,bjk->bik", x, y), [normal(2, 3, 4), normal(2, 4, 5)]),
-    ("einsum", lambda x, y, z: ops.einsum("ij,j,kl->ki", x, y, z), lambda x, y, z: torch.einsum("ij,j,kl->ki", x, y, z), [normal(3, 4), normal(4), normal(2, 3)]),
+    (
+        "einsum",
+        lambda x, y: ops.einsum("bij,bjk->bik", x, y),
+        lambda x, y: torch.einsum("bij,bjk->bik", x, y),
+        [normal(2, 3, 4), normal(2, 4, 5)],
+    ),
+    (
+        "einsum",
+        lambda x, y, z: ops.einsum("ij,j,kl->ki", x, y, z),
+        lambda x, y, z: torch.einsum("ij,j,kl->ki", x, y, z),
+        [normal(3, 4), normal(4), normal(2, 3)],
+    ),
     ("einsum", lambda x: ops.einsum("ij->j", x), lambda x: torch.einsum("ij->j", x), [normal(3, 4)]),
-]  # fmt: skip
+]
 
 
 def close(ours, theirs):
@@ -257,6 +312,32 @@ def test_a_graph_used_after_an_in_place_change_says_so(make, change):
         change(changed)
     with pytest.raises(InPlaceError, match=f"`{y.node.op}`.*changed in place 1 time"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("name, ours, theirs, shapes", CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)])
+def test_no_in_place_change_ever_yields_a_wrong_gradient(name, ours, theirs, shapes):
+    """After any input or the output was overwritten, backward gives what it would have given, or raises."""
+    v = np.random.default_rng(1).standard_normal(ours(*make_inputs(shapes)).shape)
+    right = grad(ours(*(x := make_inputs(shapes))), x, v)
+    for changed in range(len(shapes) + 1):
+        x = make_inputs(shapes)
+        y = ours(*x)
+        with no_grad():
+            target = [*x, y][changed]
+            target.data = target.data if target.data.flags.writeable else target.data.copy()
+            target *= 0.37
+            target += 0.11
+        try:
+            gradients = grad(y, x, v)
+        except InPlaceError:
+            continue
+        for a, b in zip(gradients, right, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+
+
+def make_inputs(shapes):
+    rng = np.random.default_rng(0)
+    return [Tensor(make(rng), requires_grad=True) for make in shapes]
 
 
 def test_a_change_through_a_view_is_noticed():

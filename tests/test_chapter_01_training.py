@@ -27,7 +27,9 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["engine", "ops", "ops_shape", "ops_math", "functional_ad", "nn", "checkpointing", "model"])
+@pytest.mark.parametrize(
+    "name", ["engine", "ops", "ops_shape", "ops_math", "functional_ad", "nn", "checkpointing", "model"]
+)
 def test_the_engine_has_no_torch_inside(name):
     assert "torch" not in (CHAPTER / f"{name}.py").read_text(encoding="utf-8").replace("PyTorch", "")
 
@@ -46,7 +48,9 @@ def test_a_shipped_model_gives_its_recorded_output_and_has_its_recorded_results(
 @pytest.mark.parametrize("name", ["spirals", "two_moons"])
 def test_a_shipped_toy_model_scores_what_was_recorded(name):
     model, about = read_model(CHAPTER / f"checkpoints/mlp_{name}.pth", build)
-    _, (x, y), _ = train.load_data(name, "test", ROOT, seed=read(CHAPTER / f"results/train_{name}.json")["flags"]["seed"])
+    _, (x, y), _ = train.load_data(
+        name, "test", ROOT, seed=read(CHAPTER / f"results/train_{name}.json")["flags"]["seed"]
+    )
     assert train.accuracy(model, x, y) == pytest.approx(about["test_accuracy"], abs=1 / 3000)
 
 
