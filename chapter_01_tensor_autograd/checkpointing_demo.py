@@ -1,7 +1,7 @@
 """Memory against recomputation on a deep chain of layers, measured.
 在一条很深的层链上，实测“用计算换内存”。
 
-    python chapter_01_tensor_autograd/checkpointing_demo.py     # 60 s on 2 CPU cores
+    python chapter_01_tensor_autograd/checkpointing_demo.py     # 30 s on 2 CPU cores
 
 Trains nothing: it runs one forward and one backward pass of a chain for each segment length, in our engine and in
 PyTorch, and measures the peak of live memory (parameters excluded) and the time.

@@ -1,7 +1,7 @@
 """Kill a training again and again, at random moments, and show that nothing is lost.
 反复在随机时刻强行杀掉训练进程，验证什么都不会丢。
 
-    python chapter_01_tensor_autograd/fault_injection.py    # fifty kills: 5 min on 2 CPU cores
+    python chapter_01_tensor_autograd/fault_injection.py    # fifty kills: 3 min on 2 CPU cores
 
 Each kill is SIGKILL (`kill -9`), which no program can catch. After each one the saved state must load, and after the
 last one the resumed training must end with the numbers of a training that nobody interrupted, to the last bit.

@@ -1,7 +1,7 @@
 """Train an MLP with our own engine: NumPy arrays and the gradients of this chapter, nothing else.
 用自制引擎训练 MLP：只用 NumPy 数组和本章的梯度。
 
-    python chapter_01_tensor_autograd/train.py                      # Fashion-MNIST, 40 s on 2 CPU cores
+    python chapter_01_tensor_autograd/train.py                      # Fashion-MNIST, 70 s on 2 CPU cores
     python chapter_01_tensor_autograd/train.py --dataset spirals    # built in, 5 s
     python chapter_01_tensor_autograd/train.py --resume             # go on after an interruption, to the same numbers
 """

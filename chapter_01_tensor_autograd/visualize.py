@@ -1,7 +1,7 @@
 """Film a decision boundary in training, draw the first layer, and the error curve of numerical differentiation.
 拍下训练时决策边界的变化，画出网络的第一层，以及数值微分的误差曲线。
 
-    python chapter_01_tensor_autograd/visualize.py      # 40 s on 2 CPU cores
+    python chapter_01_tensor_autograd/visualize.py      # 15 s on 2 CPU cores
 """
 
 import sys

@@ -79,8 +79,9 @@ def count_linear_regions(network: MLP, lo: float, hi: float) -> int:
     """
     points = breakpoints(network, lo, hi)
     middles = ((points[:-1] + points[1:]) / 2).requires_grad_()
-    outputs = copy.deepcopy(network).double().eval()(middles[:, None])
-    (slopes,) = torch.autograd.grad(outputs.sum(), middles)
+    with torch.enable_grad():
+        outputs = copy.deepcopy(network).double().eval()(middles[:, None])
+        (slopes,) = torch.autograd.grad(outputs.sum(), middles)
     return 1 + (~torch.isclose(slopes[1:], slopes[:-1], rtol=1e-9, atol=1e-12)).sum().item()
 
 
