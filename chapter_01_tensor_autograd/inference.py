@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, row in zip(names, probabilities, strict=True):
         best = row.argsort()[::-1][:3]
         print(f"{name:{width}}  " + "   ".join(f"{about['classes'][i]:>11} {row[i]:6.1%}" for i in best))
-    print(f"(on {about['test_count']} test inputs this network is right {about['test_accuracy']:.1%} of the time)")
+    split = about["split"]
+    accuracy, count = about[f"{split}_accuracy"], about[f"{split}_count"]
+    print(f"(on {count} {split} inputs this network is right {accuracy:.1%} of the time)")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from chapter_01_tensor_autograd.model import MLPConfig, build, mlp
 from chapter_01_tensor_autograd.nn import Adam, Sequential
 from utils.checkpoint import read_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser
+from utils.errors import UserError
 from utils.file_io_util import atomic_write
 from utils.plotting import COLOURS, new_figure, save_figure
 
@@ -40,11 +41,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--side", type=positive, default=120, help="points along each axis of the plane")
     args = begin(parser, argv, dry_run={"steps": 10, "frames": 3, "side": 20})
 
+    model, about = read_model(args.model_path, build)
+    if about["dataset"] != "fashion_mnist":
+        raise UserError(f"{args.model_path} was not trained on pictures: there is no first layer to draw")
     rng = np.random.default_rng(args.seed)
     x, y = {"spirals": spirals, "two_moons": two_moons}[args.dataset](600, 0.15, rng)
     grid = plane(x, args.side)
     shots = film_training(x, y, grid, args.steps, args.frames, rng)
-    model, _ = read_model(args.model_path, build)
     written = [
         animate(shots, x, y, args.side, args.out_dir / f"boundary_{args.dataset}.gif"),
         plot_gradcheck_error(rng, args.out_dir / "gradcheck_error.png"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from chapter_01_tensor_autograd import benchmark, dataset, fault_injection, inference, train
+from chapter_01_tensor_autograd import benchmark, dataset, fault_injection, inference, train, visualize
 from chapter_01_tensor_autograd.engine import Tensor
 from chapter_01_tensor_autograd.model import build
 from tests.conftest import ROOT
@@ -145,6 +145,17 @@ def test_mistakes_in_inference_are_one_line_and_status_2(script, tmp_path):
         done = script("chapter_01_tensor_autograd/inference.py", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_model_measured_on_validation_data_can_be_asked(tmp_path, capsys):
+    train.main(["--dataset", "two_moons", "--split", "validation", "--epochs", "1", "--out_dir", str(tmp_path)])
+    inference.main(["--model_path", str(tmp_path / "mlp_two_moons.pth")])
+    assert "validation inputs" in capsys.readouterr().out
+
+
+def test_a_model_of_points_has_no_first_layer_to_draw(tmp_path):
+    with pytest.raises(UserError, match="not trained on pictures"):
+        visualize.main(["--model_path", str(CHAPTER / "checkpoints/mlp_spirals.pth"), "--out_dir", str(tmp_path)])
 
 
 def test_inference_names_most_drawn_garments(capsys):
