@@ -30,7 +30,7 @@ def operation(function: Callable) -> Callable:
             return function(*args, **kwargs)
         except ShapeError:
             raise
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             flat = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else [arg])]
             shapes = " and ".join(str(a.shape) for a in flat if isinstance(a, (Tensor, np.ndarray)))
             raise ShapeError(f"{function.__name__} cannot take shapes {shapes}: {error}") from error

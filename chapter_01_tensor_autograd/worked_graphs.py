@@ -7,6 +7,7 @@ NumPy. `da` stands for the derivative of the graph's result with respect to `a`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,8 @@ class WorkedGraph:
     """The inputs, the steps from them to the result, and what comes out by hand: values, and gradients as `da`."""
 
     inputs: Arrays
-    steps: Callable[[Tensors, Library], Tensors]  # names each value on the way; the result comes last
+    steps: Callable[[Tensors, Library], Tensors]  # returns each value on the way, by name
+    result: str
     by_hand: Arrays
     upstream: np.ndarray | None = None  # the gradient that a result which is no scalar starts with
 
@@ -51,9 +53,8 @@ def forward(graph: WorkedGraph, library: Library) -> Tensors:
 
 
 def backward(graph: WorkedGraph, tensors: Tensors, library: Library) -> None:
-    """Send the gradient back from the last of the tensors."""
-    result = list(tensors.values())[-1]
-    result.backward(None if graph.upstream is None else library.tensor(graph.upstream))
+    """Send the gradient back from the result to all tensors."""
+    tensors[graph.result].backward(None if graph.upstream is None else library.tensor(graph.upstream))
 
 
 def differentiate(graph: WorkedGraph, library: Library) -> Arrays:
@@ -68,7 +69,7 @@ def differentiate(graph: WorkedGraph, library: Library) -> Arrays:
 
 
 def scalar(x: float = np.pi / 3, y: float = 2.0) -> WorkedGraph:
-    return WorkedGraph({"x": np.asarray(x), "y": np.asarray(y)}, scalar_steps, scalar_by_hand(x, y))
+    return WorkedGraph({"x": np.asarray(x), "y": np.asarray(y)}, scalar_steps, "f", scalar_by_hand(x, y))
 
 
 def scalar_steps(tensors: Tensors, library: Library) -> Tensors:
@@ -92,15 +93,18 @@ def scalar_by_hand(x: float, y: float) -> Arrays:
 # ---- a linear layer: y = x W + b ------------------------------------------------------------------------------------
 
 
-def linear(
-    x=((1.0, 2.0, -1.0), (0.0, 1.0, 3.0)),
-    W=((2.0, 0.0), (-1.0, 1.0), (1.0, 3.0)),
-    b=(1.0, -1.0),
-    g=((1.0, 2.0), (-1.0, 0.5)),
-) -> WorkedGraph:
+LINEAR = {
+    "x": [[1.0, 2.0, -1.0], [0.0, 1.0, 3.0]],
+    "W": [[2.0, 0.0], [-1.0, 1.0], [1.0, 3.0]],
+    "b": [1.0, -1.0],
+    "g": [[1.0, 2.0], [-1.0, 0.5]],
+}
+
+
+def linear(x=LINEAR["x"], W=LINEAR["W"], b=LINEAR["b"], g=LINEAR["g"]) -> WorkedGraph:
     """x (B, d_in), W (d_in, d_out), b (d_out,); g (B, d_out) is the gradient of some loss with respect to y."""
     x, W, b, g = map(np.asarray, (x, W, b, g))
-    return WorkedGraph({"x": x, "W": W, "b": b}, linear_steps, linear_by_hand(x, W, b, g), upstream=g)
+    return WorkedGraph({"x": x, "W": W, "b": b}, linear_steps, "y", linear_by_hand(x, W, b, g), upstream=g)
 
 
 def linear_steps(tensors: Tensors, library: Library) -> Tensors:
@@ -133,11 +137,10 @@ def network(x=((1.0, 2.0),), labels=(0,), parameters: dict = NETWORK) -> WorkedG
     """x (B, d_in), labels (B,); `parameters` are W1 (d_in, d_1), b1 (d_1,) up to W4 (d_3, n_classes), b4."""
     labels = np.asarray(labels)
     inputs = {name: np.asarray(array) for name, array in ({"x": x} | parameters).items()}
-    steps = lambda tensors, library: network_steps(tensors, labels, library)  # noqa: E731
-    return WorkedGraph(inputs, steps, network_by_hand(labels=labels, **inputs))
+    return WorkedGraph(inputs, partial(network_steps, labels=labels), "L", network_by_hand(labels=labels, **inputs))
 
 
-def network_steps(tensors: Tensors, labels: np.ndarray, library: Library) -> Tensors:
+def network_steps(tensors: Tensors, library: Library, labels: np.ndarray) -> Tensors:
     steps, below, h = {}, "x", tensors["x"]
     for layer, activation in enumerate(["relu", "relu", "tanh", None], start=1):
         steps[f"{below} W{layer}"] = product = h @ tensors[f"W{layer}"]

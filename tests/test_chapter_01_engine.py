@@ -368,6 +368,14 @@ def test_recording_an_in_place_change_is_refused():
         buffer[:] = x
 
 
+def test_a_tensor_can_be_looped_over():
+    x = Tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    rows = list(x)
+    assert len(rows) == len(x) == 3
+    (rows[0] * rows[2]).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [[4, 5], [0, 0], [0, 1]])
+
+
 def test_a_shape_mismatch_names_the_operation_and_the_shapes():
     x, y = Tensor(np.ones((2, 3)), requires_grad=True), Tensor(np.ones((4, 5)))
     with pytest.raises(ShapeError, match=r"matmul cannot take shapes \(2, 3\) and \(4, 5\)"):
