@@ -32,19 +32,19 @@ SHOWN = 20  # rows of a long table
 
 
 def main(argv: list[str] | None = None) -> None:
-    mode = chosen_mode(argv)
+    chosen_mode(argv)  # an unknown one ends here, in one line
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     parser.add_argument("--mode", default="standard", choices=MODES, help="which of the shipped models")
-    parser.add_argument("--model_path", type=Path, default=MODELS / f"mlp_{mode}.pth", help="another trained model")
+    parser.add_argument("--model_path", type=Path, help="another trained model")
     parser.add_argument(
         "--point", type=float, nargs="+", default=[0.3, -0.2], help="points, the coordinates of each in turn"
     )
-    parser.add_argument("--csv", type=Path, help="a file with a point on each line, instead; writes predictions.csv")
+    parser.add_argument("--csv", type=Path, help="a file with a point on each line, instead")
     parser.add_argument("--image", type=Path, nargs="+", default=PICTURES, help="pictures, for --mode classify")
     args = begin(parser, argv, dry_run={})
 
-    model, about = load_model(args.model_path, build, args.device)
+    model, about = load_model(args.model_path or MODELS / f"mlp_{args.mode}.pth", build, args.device)
     if "classes" in about:
         images = torch.stack([read_picture(path) for path in args.image])  # (N, 28, 28)
         logits = answers(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
@@ -60,9 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         truth = problem.target(points)  # (N, 1)
         table = torch.cat([table, truth, table[:, -1:] - truth], dim=1)  # (N, d_in + 3)
     print_points(columns, table, points, problem)
-    if args.csv:
-        write_csv(args.out_dir / "predictions.csv", columns, table)
-        print(f"wrote {args.out_dir / 'predictions.csv'}")
+    write_csv(args.out_dir / "predictions.csv", columns, table)
+    print(f"wrote {args.out_dir / 'predictions.csv'}")
 
 
 def points_of(numbers: list[float], d_in: int) -> Tensor:
