@@ -84,7 +84,7 @@ class Tensor:
     __array_ufunc__ = None  # lets `array + tensor` reach Tensor.__radd__
 
     def __init__(self, data: Any, requires_grad: bool = False):
-        self.data = np.asarray(data)
+        self.data = np.asarray(raw(data))
         self.node = None
         self.version = [0]  # in a list, so that views share it
         if requires_grad:
@@ -122,7 +122,13 @@ class Tensor:
         return out
 
     def item(self) -> float:
+        """Return the number that a tensor of one element holds."""
         return self.data.item()
+
+    __float__ = item
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
 
     def backward(self, gradient: Any = None, create_graph: bool = False) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it came from.
@@ -159,6 +165,9 @@ class Tensor:
 
     def __imul__(self, other):
         return self._in_place(lambda data: np.multiply(data, raw(other), out=data), other)
+
+    def __itruediv__(self, other):
+        return self._in_place(lambda data: np.divide(data, raw(other), out=data), other)
 
     def __setitem__(self, index, value):
         self._in_place(lambda data: data.__setitem__(index, raw(value)), value)

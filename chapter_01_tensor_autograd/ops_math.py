@@ -98,7 +98,7 @@ def minimum(x, y) -> Tensor:
 def where(condition: Any, x, y) -> Tensor:
     """x where `condition` (an array of booleans) holds, y elsewhere."""
     x, y = as_pair(x, y)
-    a, b, condition = x.shape, y.shape, raw(condition)
+    a, b, condition = x.shape, y.shape, np.array(raw(condition))  # a copy: it may change before the backward pass
     return record(
         "where",
         np.where(condition, x.data, y.data),
@@ -266,7 +266,9 @@ def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
 
     The gradient is (softmax(logits) - one_hot(labels)) / N.
     """
-    labels = np.asarray(raw(labels))
+    labels = np.array(raw(labels))
+    if labels.size and not (0 <= labels.min() and labels.max() < logits.shape[1]):
+        raise ValueError(f"labels must lie in 0 .. {logits.shape[1] - 1}, found {labels.min()} .. {labels.max()}")
     rows, count = np.arange(len(labels)), len(labels)
     shifted = logits.data - logits.data.max(axis=1, keepdims=True)
     value = (np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, labels]).mean()

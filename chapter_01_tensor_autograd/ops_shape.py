@@ -32,6 +32,8 @@ def operation(function: Callable) -> Callable:
             raise
         except ValueError as error:
             flat = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else [arg])]
+            if not any(isinstance(a, (Tensor, np.ndarray)) for a in flat):
+                raise
             shapes = " and ".join(str(a.shape) for a in flat if isinstance(a, (Tensor, np.ndarray)))
             raise ShapeError(f"{function.__name__} cannot take shapes {shapes}: {error}") from error
 
@@ -96,17 +98,23 @@ def swap(x: Tensor) -> Tensor:
     return permute(x, (*range(x.ndim - 2), -1, -2))
 
 
+def _frozen(index: Any) -> Any:
+    """Return a part of an index such that later changes of it do not reach the backward pass."""
+    return np.array(raw(index)) if isinstance(index, (Tensor, np.ndarray, list)) else index
+
+
 @operation
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index], for every index that NumPy takes: slices, integers, arrays of integers or booleans."""
     shape = x.shape
-    index = tuple(map(raw, index)) if isinstance(index, tuple) else raw(index)
+    index = tuple(map(_frozen, index)) if isinstance(index, tuple) else _frozen(index)
     return record("getitem", x.data[index], (x, lambda g, _: scatter_add(g, index, shape)), view_of=x)
 
 
 @operation
 def scatter_add(x: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
     """Add x into zeros at `index`, repeated places adding up. The adjoint of `getitem`."""
+    index = tuple(map(_frozen, index)) if isinstance(index, tuple) else _frozen(index)
     value = np.zeros(shape, x.dtype)
     parts = index if isinstance(index, tuple) else (index,)
     if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
@@ -172,8 +180,10 @@ def einsum(spec: str, *tensors: Tensor) -> Tensor:
     The gradient with respect to one input is again an einsum: of `g` with the other inputs. A letter that only this
     input has was summed away, so its gradient is the same for every value of it: a vector of ones brings it back.
     """
-    sources, target = spec.replace(" ", "").split("->")
+    sources, arrow, target = spec.replace(" ", "").partition("->")
     letters = sources.split(",")
+    if not arrow or len(letters) != len(tensors):
+        raise ShapeError(f"einsum {spec}: name the axes of {len(tensors)} input(s), and after '->' those of the result")
     if any(len(set(word)) < len(word) for word in letters) or "." in spec:
         raise ShapeError(f"einsum {spec}: a letter twice in one input, or an ellipsis, is not supported")
 

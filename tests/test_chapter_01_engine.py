@@ -350,6 +350,35 @@ def test_a_change_through_a_view_is_noticed():
         y.sum().backward()
 
 
+def test_an_index_or_a_condition_may_change_after_its_use():
+    x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    index, condition = Tensor([0, 1]), np.array([True, True, False])
+    y = x[index].sum() + ops.where(condition, x, 0.0).sum()
+    index[0], condition[0] = 2, False
+    y.backward()
+    np.testing.assert_array_equal(x.grad.data, [2, 2, 0])
+
+
+def test_a_division_in_place_changes_the_tensor_itself():
+    w = kept = Tensor([2.0, 4.0], requires_grad=True)
+    with no_grad():
+        w /= 2
+    assert w is kept and w.requires_grad
+    np.testing.assert_array_equal(w.data, [1, 2])
+
+
+def test_a_tensor_of_one_number_acts_as_that_number():
+    assert float(Tensor(2.5)) == 2.5 and not Tensor(0.0)
+    assert Tensor(Tensor(np.ones(2))).dtype == np.float64
+
+
+def test_labels_out_of_range_and_half_an_einsum_are_refused():
+    with pytest.raises(ValueError, match=r"0 \.\. 3, found -1"):
+        ops.cross_entropy(Tensor(np.ones((2, 4))), [0, -1])
+    with pytest.raises(ShapeError, match="after '->'"):
+        ops.einsum("ij,jk", Tensor(np.ones((2, 2))), Tensor(np.ones((2, 2))))
+
+
 def test_a_change_of_what_no_vjp_needs_is_fine():
     x = Tensor([1.0, 2.0], requires_grad=True)
     y = x + 1

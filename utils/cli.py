@@ -48,7 +48,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a script that draws random numbers and writes files: by default to its chapter's runs/."""
     script = Path(parser.prog)
     runs = ROOT / script.parts[0] / "runs" / script.stem
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random choice")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of every random choice")
     parser.add_argument("--out_dir", type=Path, default=runs, help="folder to write into")
 
 
@@ -66,6 +66,14 @@ def add_training_flags(parser: argparse.ArgumentParser, *, epochs: int, batch_si
     if parser.get_default("device") == "auto":  # NumPy has no bfloat16
         parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out_dir")
+
+
+def natural(text: str) -> int:
+    """An argparse type: a whole number of at least 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
 
 
 def positive(text: str) -> int:
