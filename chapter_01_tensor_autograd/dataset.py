@@ -24,9 +24,13 @@ FASHION_MD5 = {
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 
+Images = tuple[torch.Tensor, torch.Tensor]  # (N, 28, 28), uint8, and their labels (N,)
 
-def fashion_mnist(root: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+
+def fashion_mnist(root: Path, train: bool, offline: str = "spirals") -> Images:
     """Read Fashion-MNIST (Xiao et al. 2017) from `root`/FashionMNIST/raw, downloading what is missing.
+
+    If that fails, the error names `offline`, a data set of the calling script that needs no download.
 
     Returns:
         images (N, 28, 28), uint8; labels (N,), int64. N is 60,000 for training and 10,000 for testing.
@@ -35,17 +39,28 @@ def fashion_mnist(root: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
         UserError: a file is damaged, or is missing and cannot be downloaded.
     """
     part = "train" if train else "t10k"
-    images = _read_idx(root, f"{part}-images-idx3-ubyte.gz")
-    labels = _read_idx(root, f"{part}-labels-idx1-ubyte.gz")
+    images = _read_idx(root, f"{part}-images-idx3-ubyte.gz", offline)
+    labels = _read_idx(root, f"{part}-labels-idx1-ubyte.gz", offline)
     return images, labels.long()
 
 
-def _read_idx(root: Path, name: str) -> torch.Tensor:
+def split_fashion_mnist(root: Path, split: str, offline: str = "spirals") -> tuple[Images, Images]:
+    """Return the pictures to train on, and those of `split`: "test", or "validation", the last 5,000 to train on.
+
+    For "validation" they are left out of the training, and the test set is not read.
+    """
+    train = fashion_mnist(root, True, offline)
+    if split == "test":
+        return train, fashion_mnist(root, False, offline)
+    return tuple(t[:-5000] for t in train), tuple(t[-5000:] for t in train)
+
+
+def _read_idx(root: Path, name: str, offline: str) -> torch.Tensor:
     """Read one file of the IDX format: two zero bytes, a type, the number of axes, their lengths, then the bytes."""
     packed = root / "FashionMNIST" / "raw" / name
     plain = packed.with_suffix("")
     if not plain.exists() and not packed.exists():
-        download(FASHION_URL + name, packed, FASHION_MD5[name], offline="--dataset spirals needs no download")
+        download(FASHION_URL + name, packed, FASHION_MD5[name], offline=f"--dataset {offline} needs no download")
     path = plain if plain.exists() else packed
     try:
         content = path.read_bytes() if path == plain else gzip.decompress(path.read_bytes())

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from chapter_01_tensor_autograd import ops
-from chapter_01_tensor_autograd.dataset import FASHION_CLASSES, fashion_mnist, normalise, spirals, two_moons
+from chapter_01_tensor_autograd.dataset import FASHION_CLASSES, normalise, spirals, split_fashion_mnist, two_moons
 from chapter_01_tensor_autograd.engine import Tensor, no_grad
 from chapter_01_tensor_autograd.model import MLPConfig, mlp
 from chapter_01_tensor_autograd.nn import Adam, Sequential
@@ -90,11 +90,7 @@ def main(argv: list[str] | None = None) -> None:
 def load_data(name: str, split: str, root: Path, seed: int) -> tuple[Arrays, Arrays, tuple[str, ...]]:
     """Return training data, evaluation data and class names; inputs are (N, d_in) in float32, about unit scale."""
     if name == "fashion_mnist":
-        train = fashion_mnist(root, train=True)
-        if split == "test":
-            test = fashion_mnist(root, train=False)
-        else:  # the last 5,000 training images
-            train, test = tuple(t[:-5000] for t in train), tuple(t[-5000:] for t in train)
+        train, test = split_fashion_mnist(root, split)
         return (normalise(train[0]), train[1]), (normalise(test[0]), test[1]), FASHION_CLASSES
     draw, classes = {"two_moons": (two_moons, 2), "spirals": (spirals, 3)}[name]
     rng = np.random.default_rng(seed)

@@ -52,6 +52,23 @@ def sawtooth(depth: int) -> MLP:
 
 
 @torch.no_grad()
+def squaring(depth: int) -> MLP:
+    """Return the network of `depth` layers of 3 units that is within 4^-(depth + 1) of x^2 on [0, 1] (Yarotsky 2017).
+
+    x^2 = x - sum_k T_k(x) / 4^k with T_k the tent applied k times. Two units fold, as in `sawtooth`; the third carries
+    the sum so far, which is never negative, so that its ReLU lets it pass.
+    """
+    network = MLP(MLPConfig(d_hidden=3, n_hidden=depth)).double()
+    for k, layer in enumerate(network.hidden):
+        fold, carry = [2.0, -4.0, 0.0], [-2 / 4**k, 4 / 4**k, 1.0]
+        layer.linear.weight.copy_(torch.tensor([fold, fold, carry] if k > 0 else [[1.0]] * 3))
+        layer.linear.bias.copy_(torch.tensor([0.0, -0.5, 0.0]))
+    network.head.weight.copy_(torch.tensor([[-2 / 4**depth, 4 / 4**depth, 1.0]]))
+    network.head.bias.zero_()
+    return network
+
+
+@torch.no_grad()
 def breakpoints(network: MLP, lo: float, hi: float) -> torch.Tensor:
     """Return lo, every x in between where a unit of a network R -> R switches on or off, and hi, ascending, in float64.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from chapter_01_tensor_autograd.dataset import normalise, read_picture
 from chapter_02_nn_basics_mlp.dataset import read_csv
-from chapter_02_nn_basics_mlp.measures import answers
+from chapter_02_nn_basics_mlp.measures import answers, two_views
 from chapter_02_nn_basics_mlp.mlp import chosen_mode
 from chapter_02_nn_basics_mlp.network import build
 from chapter_02_nn_basics_mlp.problems import MODES, PROBLEMS, Problem
@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     model, about = load_model(args.model_path or MODELS / f"mlp_{args.mode}.pth", build, args.device)
     if "classes" in about:
         images = torch.stack([read_picture(path) for path in args.image])  # (N, 28, 28)
-        logits = answers(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
-        print_classes([path.name for path in args.image], logits.softmax(dim=1), about)
+        probabilities = two_views(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
+        print_classes([path.name for path in args.image], probabilities, about)
         return
     d_in = next(model.parameters()).shape[1]
     points = read_csv(args.csv, d_in) if args.csv else points_of(args.point, d_in)  # (N, d_in)

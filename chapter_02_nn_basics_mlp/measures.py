@@ -7,6 +7,8 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor, nn
 
+from chapter_02_nn_basics_mlp.problems import mirrored
+
 
 @torch.no_grad()
 def answers(model: nn.Module, x: Tensor) -> Tensor:
@@ -15,14 +17,19 @@ def answers(model: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([model(part) for part in x.split(1000)])
 
 
+def two_views(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the class probabilities (N, C) for pictures x (N, 784): the mean over each and its mirror image."""
+    return (answers(model, x).softmax(dim=1) + answers(model, mirrored(x)).softmax(dim=1)) / 2
+
+
 def rmse(prediction: Tensor, target: Tensor) -> float:
     """Return the root of the mean squared error, in the target's own unit."""
     return (prediction - target).square().mean().sqrt().item()
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of rows (N, C) whose largest logit is the label's."""
-    return (logits.argmax(dim=1) == labels).sum().item() / len(labels)
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Return the share of rows (N, C) whose largest logit, or probability, is the label's."""
+    return (scores.argmax(dim=1) == labels).sum().item() / len(labels)
 
 
 def summary(rows: list[dict]) -> dict:

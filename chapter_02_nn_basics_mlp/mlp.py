@@ -1,11 +1,11 @@
 """Train the chapter's MLP: on a noisy curve, on a surface, beyond the edge of its data, on pictures of clothes.
 训练本章的 MLP：拟合带噪声的曲线与曲面，走出数据的边界，识别衣物图片。
 
-    python chapter_02_nn_basics_mlp/mlp.py --mode standard           # three seeds, 15 s on one CPU core
-    python chapter_02_nn_basics_mlp/mlp.py --mode 2d_surface         # 10 s
+    python chapter_02_nn_basics_mlp/mlp.py --mode standard           # three seeds: 20 s on one CPU core
+    python chapter_02_nn_basics_mlp/mlp.py --mode 2d_surface         # 12 s
     python chapter_02_nn_basics_mlp/mlp.py --mode extrapolate        # ReLU, Tanh and Snake: 35 s
     python chapter_02_nn_basics_mlp/mlp.py --mode classify           # Fashion-MNIST: minutes
-    python chapter_02_nn_basics_mlp/mlp.py --mode standard --engine  # once more, on chapter 1's engine
+    python chapter_02_nn_basics_mlp/mlp.py --mode standard --engine  # on chapter 1's engine as well: 14 s
     python chapter_02_nn_basics_mlp/mlp.py --mode standard --resume  # go on after an interruption, to the same numbers
 
 Each mode trains several seeds, reports means and spreads, and ships the first seed's network, never the luckiest.
@@ -18,26 +18,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from chapter_02_nn_basics_mlp import engine_twin, mlp_figures
+from chapter_02_nn_basics_mlp import dataset, engine_twin, mlp_figures
 from chapter_02_nn_basics_mlp.activations import ACTIVATIONS
 from chapter_02_nn_basics_mlp.losses import cross_entropy, mse
-from chapter_02_nn_basics_mlp.measures import accuracy, answers, rmse, summary
+from chapter_02_nn_basics_mlp.measures import accuracy, answers, rmse, summary, two_views
+from chapter_02_nn_basics_mlp.mlp_files import prepare_states, publish, ship
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 from chapter_02_nn_basics_mlp.problems import ARMS, MODES, PROBLEMS, Points, jitter, pictures
-from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
-from utils.cli import add_data_flag, add_training_flags, begin, positive, run, script_parser
+from utils.checkpoint import load_state, round_to_half, save_state
+from utils.cli import add_data_flag, add_training_flags, begin, positive, run, script_parser, share
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError, check_finite
-from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
 from utils.timer import Timer
@@ -47,9 +47,9 @@ SMALL = {"batch_size": 64, "lr": 1e-2, "d_hidden": 64, "amp": "off"}  # bfloat16
 RECIPES = {  # the defaults of each mode, where they are its own
     "standard": SMALL | {"epochs": 650},
     "2d_surface": SMALL | {"epochs": 80, "activation": "relu"},
-    "extrapolate": SMALL | {"epochs": 1000, "batch_size": 200},
-    "classify": {"epochs": 50, "batch_size": 512, "lr": 4e-3, "d_hidden": 1024, "activation": "relu", "norm": "batch"}
-    | {"label_smoothing": 0.1, "weight_decay": 0.2, "flip": 0.5, "shift": 1},
+    "extrapolate": SMALL | {"epochs": 1000, "batch_size": 200, "lr": None},  # a rate for each activation, in ARMS
+    "classify": {"epochs": 62, "batch_size": 512, "lr": 4e-3, "d_hidden": 1024, "activation": "relu", "norm": "batch"}
+    | {"label_smoothing": 0.1, "weight_decay": 0.3, "flip": 0.5, "shift": 1},
 }
 
 
@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--norm", default="none", choices=["none", "batch"], help="normalisation in the hidden layers")
     parser.add_argument("--dropout", type=share, default=0.0, help="share of the hidden units that a step leaves out")
+    parser.add_argument("--rates", type=float, nargs="+", help="extrapolate: only compare these learning rates, inside")
     parser.add_argument("--engine", action="store_true", help="standard: train on chapter 1's engine, and compare")
     add_data_flag(parser)
     parser.add_argument("--dataset", default="fashion_mnist", choices=["fashion_mnist", "shapes"], help="to classify")
@@ -88,7 +89,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--engine fits the curve of --mode standard, not {args.mode}")
     if args.mode != "classify":
         torch.set_num_threads(1)  # for matrices this small, threads cost more than they save
-    chosen = compare_engines if args.engine else {"extrapolate": extrapolate, "classify": classify}.get(args.mode, fit)
+    beyond = try_rates if args.rates else extrapolate
+    chosen = compare_engines if args.engine else {"extrapolate": beyond, "classify": classify}.get(args.mode, fit)
     chosen(args)
 
 
@@ -102,14 +104,6 @@ def chosen_mode(argv: list[str] | None) -> str:
     return mode
 
 
-def share(text: str) -> float:
-    """An argparse type: a number from 0 to less than 1."""
-    number = float(text)
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not from 0 to less than 1")
-    return number
-
-
 def train(
     model: nn.Module,
     data: Points,
@@ -120,7 +114,7 @@ def train(
     optimizer: torch.optim.Optimizer | None = None,
 ) -> tuple[list[dict], float]:
     """Train `model`, keep its state in state_<name>.pth, and return the history and the seconds taken."""
-    optimizer = optimizer or torch.optim.AdamW(model.parameters(), weight_decay=args.weight_decay)
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), weight_decay=args.weight_decay, fused=True)
     timer = Timer()
     parts = {"model": model, "optimizer": optimizer, "timer": timer}
     state_path = args.out_dir / f"state_{name}.pth"
@@ -193,16 +187,13 @@ def extrapolate(args: argparse.Namespace) -> None:
     for seed in range(args.seed, args.seed + args.seeds):
         row = {"seed": seed}
         for arm in ARMS:
-            set_seed(seed)
-            model = MLP(replace(network(args), activation=arm)).to(args.device)
-            history, row[f"{arm}_train_seconds"] = train(model, data, mse, args, f"{args.mode}_{arm}_{seed}")
-            round_to_half(model)
+            model, history, row[f"{arm}_train_seconds"] = fit_arm(arm, args.lr or ARMS[arm], seed, data, args)
             for place, (x, y) in (("inside", inside), ("outside", outside)):
                 row[f"{arm}_rmse_{place}"] = rmse(answers(model, x), y)
             models[arm].append(model)
             histories[arm].append(history)
-        others = (row[f"{arm}_rmse_outside"] for arm in ARMS if arm != "snake")
-        row["snake_gain_outside"] = min(others) / row["snake_rmse_outside"]
+        for arm in ("relu", "tanh"):
+            row[f"gain_over_{arm}"] = row[f"{arm}_rmse_outside"] / row["snake_rmse_outside"]
         rows.append(row)
     final = summary(rows) | {
         "noise_rmse": rmse(problem.target(outside[0]), outside[1]),
@@ -216,6 +207,34 @@ def extrapolate(args: argparse.Namespace) -> None:
     figure = mlp_figures.arms(problem, data, outside, models, histories, final)
     ship(args, models["snake"][0], replace(network(args), activation="snake"), final)
     publish(args, args.mode, final, history, rows, figure)
+
+
+def fit_arm(arm: str, lr: float, seed: int, data: Points, args: argparse.Namespace) -> tuple[MLP, list[dict], float]:
+    """Train the network with the activation `arm`; return it with its history and the seconds taken."""
+    set_seed(seed)
+    model = MLP(replace(network(args), activation=arm)).to(args.device)
+    args = argparse.Namespace(**vars(args) | {"lr": lr})
+    history, seconds = train(model, data, mse, args, f"{args.mode}_{arm}_{lr:g}_{seed}")
+    round_to_half(model)
+    return model, history, seconds
+
+
+def try_rates(args: argparse.Namespace) -> None:
+    """Train each activation at each of --rates, and measure it inside, on points drawn for this choice alone."""
+    problem = PROBLEMS[args.mode]
+    data = problem.points("train", args.device)
+    set_seed(args.seed + 1000)
+    x = dataset.periodic(10_000)[0].to(args.device)
+    prepare_states(args)
+    table, seeds = [], range(args.seed, args.seed + args.seeds)
+    for lr in args.rates:
+        errors = {
+            arm: [rmse(answers(fit_arm(arm, lr, s, data, args)[0], x), problem.target(x)) for s in seeds]
+            for arm in ARMS
+        }
+        table.append({"lr": lr} | {arm: mean(values) for arm, values in errors.items()})
+        print("   ".join(f"{name} {value:.4f}" for name, value in table[-1].items()))
+    write_results(args.out_dir / "extrapolate_rates.json", args, {"table": table, "count": len(x)})
 
 
 def classify(args: argparse.Namespace) -> None:
@@ -242,7 +261,8 @@ def classify(args: argparse.Namespace) -> None:
 
         models.append(model)
         histories.append(history)
-        row = {"seed": seed, f"{args.split}_accuracy": accuracy(answers(model, test_x), test_y)}
+        row = {"seed": seed, f"{args.split}_accuracy": accuracy(two_views(model, test_x), test_y)}
+        row[f"{args.split}_accuracy_single_view"] = accuracy(answers(model, test_x), test_y)
         row |= {"train_accuracy": accuracy(answers(model, data[0]), data[1]), "train_seconds": seconds}
         rows.append(row | {f"softmax_{args.split}_accuracy": accuracy(answers(softmax, test_x), test_y)})
     final = summary(rows) | {
@@ -251,7 +271,7 @@ def classify(args: argparse.Namespace) -> None:
         f"{args.split}_count": len(test_y),
         "parameters": sum(p.numel() for p in models[0].parameters()),
     }
-    figure = mlp_figures.pictures(test_x, test_y, answers(models[0], test_x), classes, histories)
+    figure = mlp_figures.pictures(test_x, test_y, two_views(models[0], test_x), classes, histories)
     ship(args, models[0], config, final, dataset=args.dataset, classes=classes)
     publish(args, args.mode, final, histories[0], rows, figure)
 
@@ -292,34 +312,6 @@ def network(args: argparse.Namespace, d_in: int = 1, d_out: int = 1) -> MLPConfi
     """Return the network that the flags describe."""
     shape = (d_in, args.d_hidden, args.n_hidden, d_out)
     return MLPConfig(*shape, args.activation, batch_norm=args.norm == "batch", dropout=args.dropout)
-
-
-def prepare_states(args: argparse.Namespace) -> None:
-    """A new training forgets the states of the one before it; a resumed one needs some."""
-    found = list(args.out_dir.glob(f"state_{args.mode}_*.pth"))
-    if args.resume and not found:
-        raise UserError(f"{args.out_dir} holds no state of --mode {args.mode} to resume")
-    if not args.resume:
-        for path in found:
-            path.unlink()
-
-
-def publish(args, name: str, final: dict, history: list[dict], per_seed: list[dict] | None, figure: Figure) -> None:
-    """Write results and figure, and print what was measured."""
-    write_results(args.out_dir / f"{name}.json", args, final, history, per_seed)
-    save_figure(figure, args.out_dir / f"fit_{name}.png")
-    for key, value in final.items():
-        if not key.endswith("_std"):
-            spread = f" ± {final[key + '_std']:.2g}" if f"{key}_std" in final else ""
-            print(f"{key:30} {value:.4g}{spread}" if isinstance(value, float) else f"{key:30} {value}")
-    print(f"written to {args.out_dir}")
-
-
-def ship(args: argparse.Namespace, model: MLP, config: MLPConfig, final: dict, **about: object) -> None:
-    """Write the first seed's network, with its output on a fixed input, by which anyone can check a copy of it."""
-    probe = answers(model, probe_input(1, config.d_in).to(args.device))[0].tolist()
-    about = final | {"mode": args.mode, "seed": args.seed, "probe": probe} | about
-    save_model(args.out_dir / f"mlp_{args.mode}.pth", model, config, about)
 
 
 if __name__ == "__main__":

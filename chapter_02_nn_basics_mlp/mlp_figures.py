@@ -152,8 +152,8 @@ def arms(
     return figure
 
 
-def pictures(images: Tensor, labels: Tensor, logits: Tensor, classes: list[str], histories: Histories) -> Figure:
-    """Draw the loss, the confusion of classes, and the twelve mistakes that the first seed was surest of."""
+def pictures(images: Tensor, labels: Tensor, p: Tensor, classes: list[str], histories: Histories) -> Figure:
+    """Draw the loss; from the first seed's probabilities `p` (N, C), the confusion of classes and the surest errors."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     left, middle, right = figure.subfigures(1, 3, width_ratios=[1, 1.45, 1.35])
     axes = left.subplots()
@@ -163,13 +163,13 @@ def pictures(images: Tensor, labels: Tensor, logits: Tensor, classes: list[str],
     axes.set(xlabel="epoch", ylabel="training loss (nats)")
 
     axes, k = middle.subplots(), len(classes)
-    guesses = logits.argmax(dim=1)
+    guesses = p.argmax(dim=1)
     counts = torch.bincount(labels * k + guesses, minlength=k * k).view(k, k).cpu().numpy()
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     for i in range(k):
         for j in range(k):
-            if shares[i, j] >= 0.005:
+            if shares[i, j] > 0.005:
                 shade = "white" if shares[i, j] > 0.4 else "0.2"
                 axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=7, color=shade)
     axes.set_xticks(range(k), classes, rotation=45, ha="right", fontsize=8)
@@ -177,12 +177,11 @@ def pictures(images: Tensor, labels: Tensor, logits: Tensor, classes: list[str],
     axes.set(xlabel="network's answer", ylabel="true class (each row: 100 %)")
     axes.grid(False)
 
-    p = logits.softmax(dim=1).amax(dim=1)
-    surest = torch.where(guesses == labels, -1.0, p).argsort(descending=True)[:12]
+    surest = torch.where(guesses == labels, -1.0, p.amax(dim=1)).argsort(descending=True)[:12]
     right.suptitle("its surest mistakes: answer, probability (truth)", fontsize=9)
     for axes, i in zip(right.subplots(3, 4).flat, surest.tolist(), strict=False):
         axes.imshow(images[i].view(28, 28).cpu().numpy(), cmap="gray")
-        axes.set_title(f"{classes[guesses[i]]} {p[i]:.0%}\n({classes[labels[i]]})", fontsize=7)
+        axes.set_title(f"{classes[guesses[i]]} {p[i].max():.0%}\n({classes[labels[i]]})", fontsize=7)
         axes.set_axis_off()
     return figure
 

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chapter_01_tensor_autograd.dataset import normalise
-from chapter_01_tensor_autograd.train import load_data
+from chapter_01_tensor_autograd.dataset import FASHION_CLASSES, normalise, split_fashion_mnist
 from chapter_02_nn_basics_mlp import dataset
 from utils.shapes import CLASSES, shapes
 
@@ -36,7 +35,7 @@ PROBLEMS = {
     "extrapolate": Problem("periodic", dataset.periodic_target, dataset.PERIODIC_SIDE),
 }
 MODES = [*PROBLEMS, "classify"]
-ARMS = ["relu", "tanh", "snake"]  # the activations that `extrapolate` compares
+ARMS = {"relu": 0.02, "tanh": 0.04, "snake": 0.01}  # the activations that `extrapolate` compares, with learning rates
 
 
 def pictures(name: str, split: str, root: Path, train_size: int) -> tuple[Points, Points, list[str]]:
@@ -46,8 +45,8 @@ def pictures(name: str, split: str, root: Path, train_size: int) -> tuple[Points
     "shapes" `train_size` pictures are drawn, and a quarter as many others: a split of its own, by another seed.
     """
     if name == "fashion_mnist":
-        train, held_out, classes = load_data(name, split, root, seed=0)
-        return train, held_out, list(classes)
+        train, held_out = ((normalise(x), y) for x, y in split_fashion_mnist(root, split, offline="shapes"))
+        return train, held_out, list(FASHION_CLASSES)
     counts = {"train": train_size, "validation": max(10, train_size // 4), "test": max(10, train_size // 4)}
     train, held_out = (_grey(*shapes(counts[part], 28, list(counts).index(part))) for part in ("train", split))
     return train, held_out, CLASSES
@@ -55,6 +54,11 @@ def pictures(name: str, split: str, root: Path, train_size: int) -> tuple[Points
 
 def _grey(images: Tensor, labels: Tensor) -> Points:
     return normalise(images.float().mean(dim=1).round()), labels  # (N, 784)
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """Return the pictures x (B, 784) as a mirror shows them."""
+    return x.view(-1, 28, 28).flip(2).flatten(1)  # (B, 784)
 
 
 def jitter(x: Tensor, flip: float, shift: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from chapter_02_nn_basics_mlp import approximation_figures as figures
-from chapter_02_nn_basics_mlp.constructive import count_linear_regions, interpolate, sawtooth
+from chapter_02_nn_basics_mlp.constructive import count_linear_regions, interpolate, sawtooth, squaring
 from chapter_02_nn_basics_mlp.dataset import SURFACE_SIDE, periodic_target, surface_target
 from chapter_02_nn_basics_mlp.initialization import INITIALIZERS
 from chapter_02_nn_basics_mlp.losses import mse
@@ -162,23 +162,6 @@ def depth_table(args: argparse.Namespace, bar: tqdm) -> list[dict]:
         row = {"depth": depth, "width": width, "parameters": sizes[width], **spread("rms", errors)}
         rows.append(row | {"lr": lr, "rms_each": errors})
     return rows
-
-
-@torch.no_grad()
-def squaring(depth: int) -> MLP:
-    """Return the network of `depth` layers of 3 units that is within 4^-(depth + 1) of x^2 on [0, 1] (Yarotsky 2017).
-
-    x^2 = x - sum_k T_k(x) / 4^k with T_k the tent applied k times. Two units fold, as in `sawtooth`; the third carries
-    the sum so far, which is never negative, so that its ReLU lets it pass.
-    """
-    network = MLP(MLPConfig(d_hidden=3, n_hidden=depth)).double()
-    for k, layer in enumerate(network.hidden):
-        fold, carry = [2.0, -4.0, 0.0], [-2 / 4**k, 4 / 4**k, 1.0]
-        layer.linear.weight.copy_(torch.tensor([fold, fold, carry] if k > 0 else [[1.0]] * 3))
-        layer.linear.bias.copy_(torch.tensor([0.0, -0.5, 0.0]))
-    network.head.weight.copy_(torch.tensor([[-2 / 4**depth, 4 / 4**depth, 1.0]]))
-    network.head.bias.zero_()
-    return network
 
 
 def square_table(max_depth: int) -> list[dict]:

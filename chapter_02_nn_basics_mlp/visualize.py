@@ -211,14 +211,16 @@ def signal(scheme: str, width: int, depth: int, batch: int = 512) -> dict:
 
 
 def plot_variances(signals: dict, args) -> Path:
-    """Draw each scheme's measured variance as dots on the line that the theory predicts."""
-    figure, axes = new_figure(7, 4)
+    """Draw each scheme's measured variance as dots on the line that the theory predicts; the steady ones once more."""
+    figure, (every, steady) = new_figure(10, 4, ncols=2)
+    layers = range(1, args.depth + 1)
     for (name, s), colour in zip(signals.items(), COLOURS, strict=False):
-        layers = range(1, args.depth + 1)
-        axes.plot(layers, s["predicted"], color=colour, lw=1)
-        axes.plot(layers, s["measured"], "o", color=colour, markersize=4, label=name)
-    axes.set(xlabel="layer", ylabel="mean square of the pre-activations", yscale="log")
-    axes.legend(title="dots: measured, lines: predicted", fontsize=8, title_fontsize=8, loc="lower left")
+        for axes in (every, steady) if name in ("kaiming_normal", "lsuv") else (every,):
+            axes.plot(layers, s["predicted"], color=colour, lw=1)
+            axes.plot(layers, s["measured"], "o", color=colour, markersize=4, label=name)
+    every.set(xlabel="layer", ylabel="mean square of the pre-activations", yscale="log", title="four schemes")
+    steady.set(xlabel="layer", ylim=(0, None), title="the two that hold, on a plain axis")
+    every.legend(title="dots: measured, lines: predicted", fontsize=8, title_fontsize=8, loc="lower left")
     return save_figure(figure, args.out_dir / "initialization.png")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from chapter_02_nn_basics_mlp import linear_demo, universal_approximation
 from chapter_02_nn_basics_mlp import linear_models as lm
-from chapter_02_nn_basics_mlp.constructive import count_linear_regions
+from chapter_02_nn_basics_mlp.constructive import count_linear_regions, squaring
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 from tests.conftest import ROOT
 from utils.errors import UserError
@@ -101,7 +101,7 @@ def test_fashion_mnist_that_cannot_be_had_is_a_users_mistake(tmp_path, monkeypat
 
 @pytest.mark.parametrize("depth", range(1, 13))
 def test_each_layer_divides_the_error_of_the_square_by_four(depth):
-    network = universal_approximation.squaring(depth)
+    network = squaring(depth)
     x = torch.linspace(0, 1, 2**13 + 1, dtype=torch.float64)[:, None]  # has the middle of every piece
     assert universal_approximation.distance(network, x, x**2) == pytest.approx(4.0 ** -(depth + 1), rel=1e-6)
     assert count_linear_regions(network, 0.0, 1.0) == 2**depth

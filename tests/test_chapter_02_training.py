@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from chapter_01_tensor_autograd.dataset import fashion_mnist, normalise
-from chapter_02_nn_basics_mlp import engine_twin, inference, mlp, problems
+from chapter_02_nn_basics_mlp import engine_twin, inference, mlp, mlp_files, problems
 from chapter_02_nn_basics_mlp.dataset import load
 from chapter_02_nn_basics_mlp.losses import mse
-from chapter_02_nn_basics_mlp.measures import accuracy, answers, rmse, summary
+from chapter_02_nn_basics_mlp.measures import accuracy, answers, rmse, summary, two_views
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig, build
 from chapter_02_nn_basics_mlp.problems import ARMS, MODES, PROBLEMS
 from tests.conftest import ROOT
@@ -98,8 +98,7 @@ def test_the_shipped_snake_is_as_good_as_recorded_and_the_only_one_to_beat_the_m
     recorded = results("extrapolate")
     final, first = recorded["final"], recorded["per_seed"][0]
     assert about["shipped_rmse_outside"] == first["snake_rmse_outside"]
-    assert final["snake_gain_outside"] >= 5
-    assert min(final["relu_rmse_outside"], final["tanh_rmse_outside"]) >= 5 * final["snake_rmse_outside"]
+    assert final["gain_over_relu"] >= 5 and final["gain_over_tanh"] >= 3
     assert final["snake_rmse_outside"] < final["mean_rmse_outside"] < final["tanh_rmse_outside"]
     assert all(final[f"{arm}_rmse_inside"] < 1.3 * final["noise_rmse"] for arm in ARMS), "all fit what they saw"
 
@@ -122,7 +121,7 @@ def test_the_shipped_classifier_reaches_its_target_and_beats_the_linear_one():
 def test_the_shipped_classifier_scores_what_was_recorded():
     model, about = shipped("classify")
     images, labels = fashion_mnist(default_data_root(), train=False)
-    right = accuracy(answers(model, normalise(images)), labels)
+    right = accuracy(two_views(model, normalise(images)), labels)
     assert right == pytest.approx(about["shipped_accuracy"], abs=3 / 10_000)  # other BLAS libraries round otherwise
 
 
@@ -267,7 +266,7 @@ def same_run(first, second, name):
 @pytest.mark.parametrize("name", RUNS)
 def test_an_interrupted_training_resumes_to_the_last_bit(name, tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    monkeypatch.setattr(mlp, "save_figure", lambda figure, path: path)  # drawing takes longer than all else here
+    monkeypatch.setattr(mlp_files, "save_figure", lambda figure, path: path)  # drawing takes longer than all else here
     mlp.main([*RUNS[name], "--out_dir", str(whole)])
     saves, save = [], mlp.save_state
 

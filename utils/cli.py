@@ -84,6 +84,14 @@ def positive(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to less than 1."""
+    number = float(text)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not from 0 to less than 1")
+    return number
+
+
 def begin(parser: argparse.ArgumentParser, argv: list[str] | None, dry_run: dict[str, object]) -> argparse.Namespace:
     """Parse `argv`, choose device and precision, seed the generators.
 
