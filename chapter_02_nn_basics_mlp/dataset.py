@@ -113,7 +113,7 @@ def read_csv(path: Path, columns: int | None = None) -> torch.Tensor:
             raise UserError(f"{path}, line {i}: {len(numbers)} numbers where {columns} should be")
         rows.append(numbers)
     if not rows:
-        raise UserError(f"{path} holds no numbers")
+        raise UserError(f"{path} holds no numbers, with commas between them")
     return torch.tensor(rows)  # (rows, columns)
 
 

@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
 
     model, about = load_model(args.model_path or MODELS / f"mlp_{args.mode}.pth", build, args.device)
     if "classes" in about:
+        if args.csv:
+            raise UserError("--csv holds points, but this model takes pictures: use --image")
         images = torch.stack([read_picture(path) for path in args.image])  # (N, 28, 28)
         probabilities = two_views(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
         print_classes([path.name for path in args.image], probabilities, about)

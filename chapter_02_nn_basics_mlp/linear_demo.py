@@ -1,7 +1,7 @@
 """Linear, logistic and softmax regression, each solved twice: exactly, and by walking downhill.
 线性回归、逻辑回归与 softmax 回归：每个都解两遍，一遍精确求解，一遍沿坡下降。
 
-    python chapter_02_nn_basics_mlp/linear_demo.py                      # 30 s on 2 CPU cores
+    python chapter_02_nn_basics_mlp/linear_demo.py                      # 25 s on one CPU core
     python chapter_02_nn_basics_mlp/linear_demo.py --dataset shapes     # 20 s, nothing to download
 
 The small problems are drawn here and solved in float64; --dataset says what softmax regression learns at the end.
@@ -53,10 +53,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--l2", type=float, default=1e-3, help="penalty on the squared weights")
     args = begin(parser, argv, dry_run={"steps": 50, "dataset": "shapes", "epochs": 2})
 
+    data = pictures(args.dataset, args.split, args.data_root, train_size=2000)  # first: it may be missing
     final = rents(args.steps) | polynomials(args.out_dir / "linear.png")
     final |= two_classes(args.steps, args.out_dir / "logistic.png")
     final |= three_classes(args.steps, args.out_dir / "softmax.png")
-    learned, history = learn(args)
+    learned, history = learn(data, args)
     final |= learned
     write_results(args.out_dir / "linear_demo.json", args, final, history)
     print()
@@ -183,9 +184,9 @@ def three_classes(steps: int, path: Path) -> dict:
     return final
 
 
-def learn(args: argparse.Namespace) -> tuple[dict, list[dict]]:
+def learn(data: tuple, args: argparse.Namespace) -> tuple[dict, list[dict]]:
     """Train softmax regression on --dataset batch by batch: as the network without hidden layers that it is."""
-    train, test, classes = pictures(args.dataset, args.split, args.data_root, train_size=2000)
+    train, test, classes = data
     (train_x, train_y), (test_x, test_y) = ([t.to(args.device) for t in part] for part in (train, test))
     weight, bias = train_x.new_zeros(len(classes), train_x.shape[1]), train_x.new_zeros(len(classes))
     timer, history = Timer(), []

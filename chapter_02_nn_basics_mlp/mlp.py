@@ -172,6 +172,8 @@ def fit(args: argparse.Namespace) -> None:
         "shipped_test_rmse": rows[0]["test_rmse"],
         "test_count": len(test_y),
     }
+    if final["test_rmse"] > final["mean_rmse"]:
+        print("this is worse than always answering the mean: try a lower --lr, or more --epochs")
     draw = {"standard": mlp_figures.curve, "2d_surface": mlp_figures.surface}[args.mode]
     figure = draw(problem, data, (test_x, test_y), models, histories)
     ship(args, models[0], config, final)

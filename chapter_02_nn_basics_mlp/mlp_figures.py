@@ -136,7 +136,8 @@ def arms(
     axes.text(6, final["mean_rmse_outside"], "always the mean", fontsize=7, color="0.35", ha="right", va="bottom")
     axes.set(xlabel="distance from the training interval", ylabel="RMSE", xlim=(0, 6))
     _log(axes)
-    axes.legend(fontsize=7)
+    axes.set_ylim(axes.get_ylim()[0] / 2.5, None)  # room for the legend
+    axes.legend(fontsize=7, loc="lower center", ncols=3)
 
     axes = panels["bars"]
     for i, place in enumerate(("inside", "outside")):

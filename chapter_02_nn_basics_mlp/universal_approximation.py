@@ -1,7 +1,7 @@
 """How close does a ReLU network come to a function? By construction and by training, by width and by depth.
 ReLU 网络能多接近一个函数？构造与训练相比，宽度与深度相比。
 
-    python chapter_02_nn_basics_mlp/universal_approximation.py      # 4 min on 2 CPU cores
+    python chapter_02_nn_basics_mlp/universal_approximation.py      # 4 min on one CPU core
 
 What is constructed is exact, in float64. What is trained gets the same steps, learning rates to choose from and seeds.
 """

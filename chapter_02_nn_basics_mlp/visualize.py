@@ -6,6 +6,7 @@
 
 import sys
 from pathlib import Path
+from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -247,14 +248,17 @@ def plot_histograms(signals: dict, args) -> Path:
 
 
 def dead_units(args, rng: np.random.Generator) -> dict[str, float]:
-    """Return the share of ReLU units that no data point switches on, after trainings with short and long steps."""
+    """Return the share of ReLU units that no data point switches on, before and after training (three seeds)."""
     x, y = (torch.from_numpy(a).to(args.device) for a in spirals(600, 0.15, rng))
-    shares = {}
-    for lr in (0.01, 0.1, 1.0):
-        set_seed(args.seed)
-        model, _ = fit(x, y, MLPConfig(2, 64, 3, 3, "relu"), args.steps // 4, lr)
-        shares[f"dead_units_lr_{lr:g}".replace(".", "_")] = count_dead(model, x)
-    return shares
+    config, shares = MLPConfig(2, 64, 3, 3, "relu"), {"dead_units_before": []}
+    for seed in range(args.seed, args.seed + 3):
+        set_seed(seed)
+        shares["dead_units_before"].append(count_dead(MLP(config).to(x.device), x))
+        for lr in (0.01, 0.1, 1.0):
+            set_seed(seed)
+            model, _ = fit(x, y, config, args.steps // 4, lr)
+            shares.setdefault(f"dead_units_lr_{lr:g}".replace(".", "_"), []).append(count_dead(model, x))
+    return {name: mean(values) for name, values in shares.items()}
 
 
 @torch.no_grad()

@@ -80,7 +80,7 @@ def test_batch_descent_ends_where_newton_does(tmp_path, monkeypatch):
     monkeypatch.setattr(linear_demo, "pictures", lambda *a, **k: ((x, y), (x, y), ["a", "b", "c"]))
     args = SimpleNamespace(dataset="", split="test", data_root=tmp_path, out_dir=tmp_path, device=torch.device("cpu"))
     args.epochs, args.batch_size, args.lr, args.l2 = 400, 200, 0.5, 1e-3
-    final, history = linear_demo.learn(args)
+    final, history = linear_demo.learn(linear_demo.pictures("shapes", "test", None, 2000), args)
     _, best = lm.softmax_newton(x[:, :2].double(), y, n_classes=3, l2=1e-3)
     assert history[-1]["train_loss"] == pytest.approx(best[-1], abs=2e-3)  # the loss of the history has no penalty
     assert final["softmax_test_count"] == 200 and final["softmax_test_accuracy"] == final["softmax_train_accuracy"]

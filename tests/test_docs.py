@@ -73,3 +73,11 @@ def test_both_languages_are_in_step(readme):
     english, chinese = (COMMENT.sub("", text) for text in texts)  # comments in code are translated
     for kind, pattern in SAME_IN_BOTH.items():
         assert pattern.findall(english) == pattern.findall(chinese), f"the languages differ in their {kind}"
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_inline_formulas_follow_a_space(readme):
+    """GitHub shows a formula raw whose first $ stands right behind a Chinese character or punctuation mark."""
+    text = CODE.sub("", readme.read_text(encoding="utf-8"))
+    formulas = re.finditer(r"(?<!\$)\$[^$\n]+\$(?!\$)", re.sub(r"`[^`\n]*`", "``", text))
+    assert not [f[0] for f in formulas if ord(f.string[max(f.start() - 1, 0)]) > 127]
