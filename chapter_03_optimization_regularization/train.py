@@ -1,7 +1,7 @@
 """Train a small convolutional network on clothes, with the chapter's optimizers, schedules, norms and regularisers.
 训练一个识别衣物的小型卷积网络，可任选本章的优化器、学习率计划、归一化与正则化方法。
 
-    python chapter_03_optimization_regularization/train.py    # Fashion-MNIST, on one CPU core: 28 min
+    python chapter_03_optimization_regularization/train.py    # Fashion-MNIST, on 2 CPU cores: 28 min
     python chapter_03_optimization_regularization/train.py --dataset shapes --epochs 5    # no download: 1 min
     python chapter_03_optimization_regularization/train.py --optimizer lion --lr 3e-4 --weight_decay 0.5
     python chapter_03_optimization_regularization/train.py --resume    # after an interruption, to the same numbers

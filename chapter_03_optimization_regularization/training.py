@@ -43,14 +43,16 @@ def fit(
     amp: str = "off",
     augment: Callable[[Tensor], Tensor] = lambda images: images,
     loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+    to_input: Callable[[Tensor], Tensor] = to_input,
 ) -> list[float]:
     """Train for so many steps, in memory, and return each step's loss; stop early where it is not finite.
 
     Args:
-        images, labels: (N, 1, 28, 28), uint8, and (N,). Every pass over them is in a new order; short batches are
+        images, labels: (N, C, H, W), uint8, and (N,). Every pass over them is in a new order; short batches are
             left out.
         factor: of the learning rates, by step.
         loss_of: the loss for (model, inputs, labels); by default the cross-entropy.
+        to_input: makes the network's inputs of augmented pictures; by default for grey ones.
     """
     loss_of = loss_of or (lambda model, x, y: cross_entropy(model(x).float(), y))
     schedules = [Schedule(optimizer, factor) for optimizer in optimizers]
@@ -75,7 +77,13 @@ def fit(
 
 
 @torch.no_grad()
-def probabilities(model: nn.Module, images: Tensor, amp: str = "off", views: int = 1) -> Tensor:
+def probabilities(
+    model: nn.Module,
+    images: Tensor,
+    amp: str = "off",
+    views: int = 1,
+    to_input: Callable[[Tensor], Tensor] = to_input,
+) -> Tensor:
     """Return class probabilities (N, K) in eval mode; with two `views` the mean over each picture and its mirror."""
     model.eval()
     parts = []

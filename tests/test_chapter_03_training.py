@@ -9,14 +9,16 @@ import torch
 from torch import nn
 
 from chapter_01_tensor_autograd.dataset import fashion_mnist
-from chapter_03_optimization_regularization import dataset, train, training
+from chapter_03_optimization_regularization import dataset, inference, train, training
 from chapter_03_optimization_regularization.model import CNN, CNNConfig, build
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, AdamW, Muon
 from chapter_03_optimization_regularization.schedules import SCHEDULES
-from utils.checkpoint import load_model
+from tests.conftest import ROOT
+from utils.checkpoint import load_model, probe_input
 from utils.data import default_data_root
 from utils.errors import UserError
 
+CHAPTER = ROOT / "chapter_03_optimization_regularization"
 CPU = torch.device("cpu")
 TINY = ["--dry_run", "--train_size", "100", "--epochs", "3"]
 HAS_DATA = (default_data_root() / "FashionMNIST" / "raw").exists()
@@ -29,6 +31,10 @@ def _seed():
 
 def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def shipped():
+    return load_model(CHAPTER / "checkpoints/cnn_fashion_mnist.pth", build, CPU)
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -174,3 +180,37 @@ def test_mistakes_end_in_one_clear_line(tmp_path):
         train.main([*TINY, "--batch_size", "500", "--out_dir", str(tmp_path)])
     with pytest.raises(UserError, match="shapes"):
         train.main(["--data_root", str(tmp_path / "nothing"), "--epochs", "1", "--out_dir", str(tmp_path)])
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"text\.png"):
+        inference.main(["--image", str(tmp_path / "text.png"), "--out_dir", str(tmp_path)])
+
+
+# --- what ships -------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_model_gives_its_recorded_output_and_reaches_the_target():
+    model, about = shipped()
+    with torch.no_grad():
+        output = model(probe_input(1, 1, 28, 28))[0]
+    torch.testing.assert_close(output, torch.tensor(about["probe"]), rtol=0, atol=1e-3)
+    final = read(CHAPTER / "results/train_fashion_mnist.json")["final"]
+    assert final["test_count"] == 10_000 and final["split"] == "test"
+    assert final["test_accuracy"] == about["test_accuracy"] >= 0.94
+    assert final["train_seconds"] <= 1800
+    assert (CHAPTER / "checkpoints/cnn_fashion_mnist.pth").stat().st_size <= 2_500_000
+
+
+@pytest.mark.skipif(not HAS_DATA, reason="Fashion-MNIST is not here")
+def test_the_shipped_model_scores_what_was_recorded():
+    model, about = shipped()
+    images, labels = fashion_mnist(default_data_root(), train=False)
+    accuracy, _ = training.score(training.probabilities(model, images[:1000, None], views=2), labels[:1000])
+    assert accuracy == pytest.approx(about["test_accuracy"], abs=0.02)
+
+
+def test_inference_names_most_drawn_garments(capsys, tmp_path):
+    inference.main(["--out_dir", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    hits = sum(line.split("_", 1)[1][:3] in line.split(".png")[1][:16].lower().replace("-", "_") for line in lines)
+    assert len(lines) == 10 and hits >= 5
+    assert len(read(tmp_path / "answers.json")) == 10
