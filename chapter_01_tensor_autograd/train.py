@@ -22,7 +22,7 @@ from chapter_01_tensor_autograd.engine import Tensor, no_grad
 from chapter_01_tensor_autograd.model import MLPConfig, mlp
 from chapter_01_tensor_autograd.nn import Adam, Sequential
 from utils.checkpoint import load_state, probe_input, save_state, write_model
-from utils.cli import add_data_flag, add_training_flags, begin, positive, run, script_parser
+from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
 from utils.data import batches
 from utils.errors import check_finite
 from utils.plotting import new_figure, save_figure
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to be measured on")
     parser.add_argument("--d_hidden", type=positive, nargs="+", default=[256, 128], help="units in the hidden layers")
-    parser.add_argument("--weight_decay", type=float, default=0.4, help="how fast unused weights shrink")
+    parser.add_argument("--weight_decay", type=amount, default=0.4, help="how fast unused weights shrink")
     args = begin(parser, argv, dry_run={"dataset": "spirals", "epochs": 2, "d_hidden": [16]})
 
     (train_x, train_y), (test_x, test_y), classes = load_data(args.dataset, args.split, args.data_root, args.seed)

@@ -26,7 +26,7 @@ from chapter_02_nn_basics_mlp.losses import mse
 from chapter_02_nn_basics_mlp.manual_backprop import cross_entropy_loss, loss_and_gradients
 from chapter_02_nn_basics_mlp.measures import accuracy, rmse
 from chapter_02_nn_basics_mlp.problems import pictures
-from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
+from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.data import batches
 from utils.errors import check_finite
 from utils.plotting import save_figure
@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to be measured on")
     parser.add_argument("--epochs", type=positive, default=30, help="passes over the training set")
     parser.add_argument("--batch_size", type=positive, default=256, help="examples a step")
-    parser.add_argument("--lr", type=float, default=0.1, help="first learning rate; it falls to 0 along a cosine")
-    parser.add_argument("--l2", type=float, default=1e-3, help="penalty on the squared weights")
+    parser.add_argument("--lr", type=amount, default=0.1, help="first learning rate; it falls to 0 along a cosine")
+    parser.add_argument("--l2", type=amount, default=1e-3, help="penalty on the squared weights")
     args = begin(parser, argv, dry_run={"steps": 50, "dataset": "shapes", "epochs": 2})
 
     data = pictures(args.dataset, args.split, args.data_root, train_size=2000)  # first: it may be missing

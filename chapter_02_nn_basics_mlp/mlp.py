@@ -34,7 +34,7 @@ from chapter_02_nn_basics_mlp.mlp_files import prepare_states, publish, ship
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 from chapter_02_nn_basics_mlp.problems import ARMS, MODES, PROBLEMS, Points, jitter, pictures
 from utils.checkpoint import load_state, round_to_half, save_state
-from utils.cli import add_data_flag, add_training_flags, begin, positive, run, script_parser, share
+from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError, check_finite
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     add_training_flags(parser, epochs=1, batch_size=64, lr=1e-2)
     parser.add_argument("--seeds", type=positive, default=3, help="how many seeds to train, from --seed upwards")
     parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
-    parser.add_argument("--weight_decay", type=float, default=0.0, help="how fast unused weights shrink")
+    parser.add_argument("--weight_decay", type=amount, default=0.0, help="how fast unused weights shrink")
     parser.add_argument("--d_hidden", type=positive, default=64, help="units in each hidden layer")
     parser.add_argument(
         "--n_hidden", type=int, default=2, choices=range(9), metavar="N", help="hidden layers; 0 makes the model linear"
@@ -70,7 +70,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--norm", default="none", choices=["none", "batch"], help="normalisation in the hidden layers")
     parser.add_argument("--dropout", type=share, default=0.0, help="share of the hidden units that a step leaves out")
-    parser.add_argument("--rates", type=float, nargs="+", help="extrapolate: only compare these learning rates, inside")
+    parser.add_argument(
+        "--rates", type=amount, nargs="+", help="extrapolate: only compare these rates, inside"
+    )
     parser.add_argument("--engine", action="store_true", help="standard: train on chapter 1's engine, and compare")
     add_data_flag(parser)
     parser.add_argument("--dataset", default="fashion_mnist", choices=["fashion_mnist", "shapes"], help="to classify")

@@ -24,7 +24,7 @@ from chapter_02_nn_basics_mlp.dataset import SURFACE_SIDE, periodic_target, surf
 from chapter_02_nn_basics_mlp.initialization import INITIALIZERS
 from chapter_02_nn_basics_mlp.losses import mse
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
-from utils.cli import add_output_flags, begin, positive, run, script_parser
+from utils.cli import add_output_flags, amount, begin, positive, run, script_parser
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--parameters", type=positive, default=1000, help="size of the networks of these depths")
     parser.add_argument("--max_depth", type=positive, default=12, help="layers of the deepest constructed network")
     parser.add_argument("--steps", type=positive, default=1000, help="training steps")
-    parser.add_argument("--lr", type=float, nargs="+", default=RATES, help="learning rates to choose from")
+    parser.add_argument("--lr", type=amount, nargs="+", default=RATES, help="learning rates to choose from")
     parser.add_argument("--runs", type=positive, default=3, help="seeds to train with, from --seed on")
     parser.add_argument("--initialization", default="pytorch", choices=["pytorch", *INITIALIZERS], help="how to start")
     tiny = {"widths": [4, 8], "depths": [1, 2], "parameters": 50, "max_depth": 3, "steps": 3, "lr": [0.01], "runs": 2}

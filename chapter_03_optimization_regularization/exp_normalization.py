@@ -30,7 +30,7 @@ from chapter_03_optimization_regularization.normalization import NORMS
 from chapter_03_optimization_regularization.plain_net import PlainNet, measure_signals
 from chapter_03_optimization_regularization.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
-from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
+from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
 from utils.results import write_results
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--width", type=positive, default=32, help="channels of every layer")
     parser.add_argument("--pictures", type=positive, default=8192, help="how many each training sees")
     parser.add_argument("--depths", type=positive, nargs="+", default=[10, 20, 30, 40, 50], help="convolutions")
-    parser.add_argument("--lr", type=float, nargs="+", default=RATES, help="learning rates to choose from")
+    parser.add_argument("--lr", type=amount, nargs="+", default=RATES, help="learning rates to choose from")
     parser.add_argument("--batch_sizes", type=positive, nargs="+", default=[2, 8, 32, 64, 256], help="examples a step")
     parser.add_argument("--batch_size", type=positive, default=64, help="examples a step on the other two axes")
     parser.add_argument("--runs", type=positive, default=3, help="seeds at the smallest batch, from --seed on")

@@ -36,7 +36,7 @@ from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SAM
 from chapter_03_optimization_regularization.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
 from chapter_03_optimization_regularization.visualize import at_rest
-from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
+from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
 from utils.errors import UserError
 from utils.results import write_results
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=positive, default=150, help="steps of a training")
     parser.add_argument("--batch_size", type=positive, default=64, help="pictures a step")
     parser.add_argument("--width", type=positive, default=8, help="channels of the first of three stages")
-    parser.add_argument("--weight_decay", type=float, default=0.05, help="of adamw, lion and muon; others have none")
+    parser.add_argument("--weight_decay", type=amount, default=0.05, help="of adamw, lion and muon; others have none")
     parser.add_argument("--landscape_steps", type=positive, default=2000, help="steps on a landscape")
     parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
     tiny = {"dataset": "shapes", "train_size": 200, "trials": 1, "runs": 2, "steps": 3, "batch_size": 20, "width": 2}

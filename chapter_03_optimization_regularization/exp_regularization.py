@@ -31,7 +31,7 @@ from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
 from chapter_03_optimization_regularization.recipe import Recipe, train
 from chapter_03_optimization_regularization.training import probabilities, score
-from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
+from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=positive, default=32, help="pictures a step")
     parser.add_argument("--width", type=positive, default=16, help="channels of the first of three stages")
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="what makes the steps")
-    parser.add_argument("--l1", type=float, nargs="+", default=[0.03, 0.1, 0.2], help="strengths to try")
+    parser.add_argument("--l1", type=amount, nargs="+", default=[0.03, 0.1, 0.2], help="strengths to try")
     parser.add_argument("--masks", type=positive, default=30, help="networks that dropout draws")
     parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
     tiny = {"dataset": "shapes", "train_size": 100, "per_class": 4, "validation_size": 20, "runs": 2, "trials": 1}

@@ -31,7 +31,7 @@ from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
 from chapter_03_optimization_regularization.schedules import SCHEDULES, Schedule, warmup
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
-from utils.cli import add_data_flag, add_training_flags, begin, natural, positive, run, script_parser, share
+from utils.cli import add_data_flag, add_training_flags, amount, begin, natural, positive, run, script_parser, share
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError, check_finite
@@ -53,13 +53,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")
     parser.add_argument("--schedule", default="cosine", choices=SCHEDULES, help="course of the learning rate")
     parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
-    parser.add_argument("--weight_decay", type=float, default=0.05, help="of weights, not of biases and norms")
-    parser.add_argument("--clip", type=float, default=0.0, help="largest norm of the gradient; 0: any")
+    parser.add_argument("--weight_decay", type=amount, default=0.05, help="of weights, not of biases and norms")
+    parser.add_argument("--clip", type=amount, default=0.0, help="largest norm of the gradient; 0: any")
     parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
     parser.add_argument("--dropout", type=share, default=0.1, help="share of the features left out before the head")
     parser.add_argument("--label_smoothing", type=share, default=0.1, help="share of the label spread evenly")
-    parser.add_argument("--mixup", type=float, default=0.0, help="alpha of mixup; 0: none")
-    parser.add_argument("--cutmix", type=float, default=0.0, help="alpha of CutMix; 0: none")
+    parser.add_argument("--mixup", type=amount, default=0.0, help="alpha of mixup; 0: none")
+    parser.add_argument("--cutmix", type=amount, default=0.0, help="alpha of CutMix; 0: none")
     parser.add_argument("--flip", type=share, default=0.5, help="share of the pictures that are mirrored")
     parser.add_argument("--shift", type=natural, default=2, help="pixels that a picture moves at most")
     parser.add_argument("--cutout", type=natural, default=8, help="side of the square that is hidden; 0: none")

@@ -2,6 +2,7 @@
 各章共用的部分符合各自的承诺：参数、设备、批次、计时、统计表。
 """
 
+import argparse
 import json
 import re
 import time
@@ -220,3 +221,12 @@ def test_the_readmes_examples_print_and_draw_what_it_shows(readme, tmp_path, mon
         assert capsys.readouterr().out == shown
     drawn, shipped = (imread(folder / "shapes.png") for folder in (tmp_path, ROOT / "utils"))
     assert np.abs(drawn - shipped).max() < 1.5 / 255  # another machine's sines may round to the neighbouring level
+
+
+@pytest.mark.parametrize(("text", "valid"), [("0", True), ("2.5", True), ("-1", False), ("inf", False), ("nan", False)])
+def test_an_amount_is_finite_and_not_negative(text, valid):
+    if valid:
+        assert cli.amount(text) == float(text)
+    else:
+        with pytest.raises(argparse.ArgumentTypeError, match=text):
+            cli.amount(text)

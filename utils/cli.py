@@ -3,6 +3,7 @@
 """
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -62,7 +63,7 @@ def add_training_flags(parser: argparse.ArgumentParser, *, epochs: int, batch_si
     add_output_flags(parser)
     parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training set")
     parser.add_argument("--batch_size", type=positive, default=batch_size, help="examples a step")
-    parser.add_argument("--lr", type=float, default=lr, help="peak learning rate")
+    parser.add_argument("--lr", type=amount, default=lr, help="peak learning rate")
     if parser.get_default("device") == "auto":  # NumPy has no bfloat16
         parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out_dir")
@@ -81,6 +82,14 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def amount(text: str) -> float:
+    """An argparse type: a finite number of at least 0."""
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{number} is not a finite number of at least 0")
     return number
 
 
