@@ -1,8 +1,8 @@
 """What helps when there are 1,000 pictures? Each regulariser alone, then many together, on the same small network.
 只有 1,000 张训练图片时，哪种正则化有用？同一个小网络，先逐一单用，再组合使用。
 
-    python chapter_03_optimization_regularization/exp_regularization.py                     # 12 min on one CPU core
-    python chapter_03_optimization_regularization/exp_regularization.py --dataset shapes    # no download: 12 min
+    python chapter_03_optimization_regularization/exp_regularization.py                     # 18 min on one CPU core
+    python chapter_03_optimization_regularization/exp_regularization.py --dataset shapes    # no download: 18 min
 
 Each seed draws its own pictures to train on, the same for every arm. Each arm's learning rate is tuned with the first
 seed, by the accuracy on validation pictures; if the best rate is at the edge of the grid, the grid grows. The training
