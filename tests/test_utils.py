@@ -15,6 +15,7 @@ import torch
 from matplotlib.image import imread
 from torch import nn
 
+from chapter_02_nn_basics_mlp.network import Linear
 from tests.conftest import ROOT
 from utils import cli, data, device, timer
 from utils.errors import UserError, check_finite
@@ -202,6 +203,12 @@ def test_a_summary_counts_what_can_be_counted_by_hand():
     assert modes == [m.training for m in model.modules()]
     lines = str(summary).splitlines()
     assert len({len(line) for line in lines}) == 1 and lines[-1].split()[-1] == f"{summary.macs:,}"
+
+
+def test_a_summary_knows_a_linear_layer_built_from_scratch():
+    built, torchs = nn.Sequential(Linear(5, 3), nn.LayerNorm(3)), nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3))
+    x = torch.zeros(2, 4, 5)
+    assert model_summary(built, x).macs == model_summary(torchs, x).macs == 2 * 4 * 5 * 3
 
 
 def test_a_summary_leaves_the_model_as_it_was_even_if_that_fails():

@@ -10,7 +10,7 @@ from torch import nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-MATRICES = (nn.Linear, nn.RNNBase, nn.RNNCellBase)
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 @dataclass
@@ -95,6 +95,9 @@ def _macs(module: nn.Module, args: tuple, output: torch.Tensor) -> int:
         return output.numel() * prod(module.weight.shape[1:])  # weight (C_out, C_in / groups, *kernel)
     if isinstance(module, TRANSPOSED):
         return args[0].numel() * prod(module.weight.shape[1:])  # weight (C_in, C_out / groups, *kernel)
-    if isinstance(module, MATRICES):
+    if isinstance(module, RECURRENT):
         return prod(output.shape[:-1]) * sum(p.numel() for p in module.parameters() if p.dim() == 2)
+    weight = getattr(module, "weight", None)
+    if weight is not None and weight.shape == (output.shape[-1], args[0].shape[-1]) and args[0].is_floating_point():
+        return prod(output.shape[:-1]) * weight.numel()  # PyTorch's linear layer, or one built from scratch
     return 0
