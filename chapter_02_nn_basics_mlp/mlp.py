@@ -70,9 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--norm", default="none", choices=["none", "batch"], help="normalisation in the hidden layers")
     parser.add_argument("--dropout", type=share, default=0.0, help="share of the hidden units that a step leaves out")
-    parser.add_argument(
-        "--rates", type=amount, nargs="+", help="extrapolate: only compare these rates, inside"
-    )
+    parser.add_argument("--rates", type=amount, nargs="+", help="extrapolate: only compare these rates, inside")
     parser.add_argument("--engine", action="store_true", help="standard: train on chapter 1's engine, and compare")
     add_data_flag(parser)
     parser.add_argument("--dataset", default="fashion_mnist", choices=["fashion_mnist", "shapes"], help="to classify")

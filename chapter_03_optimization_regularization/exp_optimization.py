@@ -29,13 +29,12 @@ from tqdm import tqdm
 from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_03_optimization_regularization import optimization_plots as plots
 from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, load
-from chapter_03_optimization_regularization.landscapes import LANDSCAPES, Landscape, sweep
+from chapter_03_optimization_regularization.landscapes import LANDSCAPES, quickest
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.optimization_figures import save_small
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SAM
 from chapter_03_optimization_regularization.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
-from chapter_03_optimization_regularization.visualize import at_rest
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
 from utils.errors import UserError
@@ -81,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
     with tqdm(total=total, unit="run") as bar:
         for arm, (place, landscape) in product(hikes, LANDSCAPES.items()):
             bar.set_postfix_str(f"{arm} on {place}")
-            hikes[arm] |= {f"{place}_{key}": x for key, x in quickest(landscape, arm, args.landscape_steps).items()}
+            found = quickest(landscape, OPTIMIZERS[arm], LANDSCAPE_RATES, args.landscape_steps)
+            hikes[arm] |= {f"{place}_{key}": found[key] for key in ("steps", "lr", "height")}
             bar.update()
         tried = {arm: tune(arm, train_set, held_out, bar, args) for arm in arms}
         rates = {arm: max(found, key=found.get) for arm, found in tried.items()}
@@ -118,25 +118,6 @@ def main(argv: list[str] | None = None) -> None:
     save_small(plots.losses(curves, rows, deadline), args.out_dir / "exp_optimization_loss.png")
     print_tables(final)
     print(f"written to {args.out_dir}")
-
-
-# ---- landscapes -----------------------------------------------------------------------------------------------------
-
-
-def quickest(landscape: Landscape, name: str, steps: int) -> dict[str, float | None]:
-    """Try every rate; of the run that is first to rest at the lowest value, 0, return the steps and the rate.
-
-    Where none comes to rest, steps is None, and the run is the one that stays lowest; `height` is its highest value in
-    the last tenth.
-    """
-    paths = sweep(landscape.function, landscape.start, OPTIMIZERS[name], LANDSCAPE_RATES, steps)
-    found = []
-    for lr, path in zip(LANDSCAPE_RATES, paths, strict=True):
-        values = landscape.function(path).nan_to_num(nan=math.inf)
-        rest = at_rest(values)
-        found.append((math.inf if rest is None else rest, values[-max(1, steps // 10) :].max().item(), lr))
-    rest, height, lr = min(found)
-    return {"steps": None if rest == math.inf else rest, "lr": lr, "height": height}
 
 
 # ---- trainings ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from chapter_03_optimization_regularization.optimizer_base import Optimizer
 
+REST = 1e-6  # every landscape's lowest value is 0
+
 
 def rosenbrock(x: Tensor) -> Tensor:
     """(1 - x)^2 + 100 (y - x^2)^2: steep walls, and a bent floor that hardly falls (Rosenbrock 1960)."""
@@ -98,3 +100,34 @@ def sweep(
         optimizer.step()
         paths.append(torch.stack(points).detach())
     return torch.stack(paths, dim=1)
+
+
+def quickest(
+    landscape: Landscape, make_optimizer: Callable[..., Optimizer], rates: list[float], steps: int, inside: bool = False
+) -> dict:
+    """Try every rate, and return the run that is first to rest; if none does, the one that stays lowest in the end.
+
+    Args:
+        inside: take only runs that never leave the landscape's window.
+
+    Returns:
+        lr; steps, from when on it is `at_rest`, or None; height, the highest value of its last tenth; values
+        (steps + 1,) and path (steps + 1, 2).
+    """
+    left, right, bottom, top = landscape.window
+    low, high = torch.tensor([left, bottom]), torch.tensor([right, top])
+    found = []
+    for lr, path in zip(rates, sweep(landscape.function, landscape.start, make_optimizer, rates, steps), strict=True):
+        if inside and not ((low <= path) & (path <= high)).all():
+            continue
+        values = landscape.function(path).nan_to_num(nan=math.inf)
+        height = values[-max(1, steps // 10) :].max().item()
+        found.append({"lr": lr, "steps": at_rest(values), "height": height, "values": values, "path": path})
+    return min(found, key=lambda run: (math.inf if run["steps"] is None else run["steps"], run["height"]))
+
+
+def at_rest(values: Tensor) -> int | None:
+    """Return the first step from which on all values are below REST; None if the last tenth is not among them."""
+    above = (~(values < REST)).nonzero()  # NaN is not below
+    first = int(above[-1]) + 1 if len(above) else 0
+    return first if first <= 0.9 * len(values) else None

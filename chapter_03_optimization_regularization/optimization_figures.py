@@ -36,7 +36,7 @@ TITLES = {
     "saddle": "saddle: no slope at the pass",
 }
 HEIGHT = LinearSegmentedColormap.from_list("height", ["#ffffff", "#e3e9ed", "#b4c1ca", "#8396a5"])  # paths stand out
-Runs = dict[str, dict]  # optimizer -> what visualize.quickest returns
+Runs = dict[str, dict]  # optimizer -> what landscapes.quickest returns
 
 
 def trajectories(runs: dict[str, Runs]) -> Figure:

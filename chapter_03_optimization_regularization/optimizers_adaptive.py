@@ -115,6 +115,9 @@ class Adam(Optimizer):
         correction = (1 - beta2**step) ** 0.5
         root = self.root(p, v, group["eps"] * correction)  # sqrt(v_hat) + eps, times the correction
         kept = 1 - lr * group["weight_decay"] if self.decoupled else 1.0
+        if kept == 0:  # nothing is kept, and a division by it would be one by zero
+            p.zero_()
+            kept = 1.0
         p.addcdiv_(m, root, value=-lr * correction / (1 - beta1**step) / kept)
         if kept != 1:
             p.mul_(kept)  # last, while p is in the cache; the step has been divided by it

@@ -22,7 +22,7 @@ from chapter_01_tensor_autograd.dataset import spirals
 from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 from chapter_03_optimization_regularization import optimization_figures as figures
-from chapter_03_optimization_regularization.landscapes import LANDSCAPES, Landscape, ravine, sweep, trajectory
+from chapter_03_optimization_regularization.landscapes import LANDSCAPES, Landscape, quickest, ravine, trajectory
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SGD
 from chapter_03_optimization_regularization.schedules import SCHEDULES, cosine, warmup
 from utils.cli import add_output_flags, begin, positive, run, script_parser
@@ -34,7 +34,6 @@ from utils.seed import set_seed
 RACERS = ["sgd", "momentum", "nesterov", "rmsprop", "adam", "lion"]  # Muon is for matrices
 RATES = [10 ** (k / 3) for k in range(-12, 4)]  # from 0.0001 to 10
 FILMED = ["beale", "ravine", "saddle"]
-GOAL = 1e-6  # every landscape's lowest value is 0
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,47 +64,19 @@ def race(args: argparse.Namespace, final: dict) -> list[Path]:
     """Let every racer run over every landscape; draw the paths, and film three of the races."""
     runs = {}
     for place, landscape in LANDSCAPES.items():
-        runs[place] = {name: quickest(landscape, name, args.steps) for name in RACERS}
+        runs[place] = {name: quickest(landscape, OPTIMIZERS[name], RATES, args.steps, inside=True) for name in RACERS}
         for name, found in runs[place].items():
-            final |= {f"{place}_{name}_{key}": found[key] for key in ("lr", "steps", "value")}
+            final |= {f"{place}_{name}_{key}": found[key] for key in ("lr", "steps")}
+            final[f"{place}_{name}_value"] = found["values"][-1].item()
     x, y = LANDSCAPES["ravine"].start
     cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
     straight = Landscape(ravine(degrees=0), (cos * x + sin * y, cos * y - sin * x), (0.0, 0.0), (-9, 9, -9, 9))
     for name in RACERS:
-        final[f"straight_ravine_{name}_steps"] = quickest(straight, name, args.steps)["steps"]
+        found = quickest(straight, OPTIMIZERS[name], RATES, args.steps, inside=True)
+        final[f"straight_ravine_{name}_steps"] = found["steps"]
     film = args.out_dir / "trajectories.gif"
     figures.film({place: runs[place] for place in FILMED}, args.frames, film)
     return [figures.save_small(figures.trajectories(runs), args.out_dir / "trajectories.png"), film]
-
-
-def quickest(landscape: Landscape, name: str, steps: int) -> dict:
-    """Run an optimizer with every rate, and return the run that comes to rest first without leaving the window.
-
-    Returns:
-        lr; path (steps + 1, 2); values (steps + 1,); value, the last; steps, from when on all values are below GOAL, or
-        None. Where no rate gets there, the one that is lowest over the last tenth is taken.
-    """
-    paths = sweep(landscape.function, landscape.start, OPTIMIZERS[name], RATES, steps)
-    left, right, bottom, top = landscape.window
-    low, high = torch.tensor([left, bottom]), torch.tensor([right, top])
-    candidates = []
-    for rate, path in zip(RATES, paths, strict=True):
-        values = landscape.function(path)
-        if ((low <= path) & (path <= high)).all():
-            rest = at_rest(values)
-            candidates.append(
-                (math.inf if rest is None else rest, values[-steps // 10 :].max().item(), rate, values, path)
-            )
-    rest, _, rate, values, path = min(candidates, key=lambda c: c[:2])
-    steps = None if rest == math.inf else rest
-    return {"lr": rate, "steps": steps, "value": values[-1].item(), "values": values, "path": path}
-
-
-def at_rest(values: Tensor) -> int | None:
-    """Return the first step from which on all values are below GOAL; None if the last tenth is not among them."""
-    above = (~(values < GOAL)).nonzero()  # NaN is not below
-    first = int(above[-1]) + 1 if len(above) else 0
-    return first if first <= 0.9 * len(values) else None
 
 
 # ---- schedules ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import nn
 from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_03_optimization_regularization import exp_optimization as experiment
 from chapter_03_optimization_regularization.dataset import load, to_input
-from chapter_03_optimization_regularization.landscapes import LANDSCAPES, trajectory
+from chapter_03_optimization_regularization.landscapes import LANDSCAPES, quickest, trajectory
 from chapter_03_optimization_regularization.optimization_plots import FAMILIES, LABELS
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SAM, SGD
 from chapter_03_optimization_regularization.training import fit
@@ -90,12 +90,12 @@ def test_sam_makes_its_two_passes_inside_fit():
 
 def test_on_a_landscape_the_first_to_rest_is_found():
     ravine = LANDSCAPES["ravine"]
-    found = experiment.quickest(ravine, "sgd", 600)
+    found = quickest(ravine, OPTIMIZERS["sgd"], experiment.LANDSCAPE_RATES, 600)
     assert found["lr"] == pytest.approx(10 ** (-5 / 3))  # the next one, 0.046, is above 2 / 50 and runs away
     path = trajectory(ravine.function, ravine.start, lambda p: SGD(p, lr=found["lr"]), 600)
     values = ravine.function(path)
     assert values[found["steps"] - 1] >= 1e-6 > values[found["steps"] :].max() and found["height"] < 1e-6
-    steps_of_one_size = experiment.quickest(ravine, "lion", 600)
+    steps_of_one_size = quickest(ravine, OPTIMIZERS["lion"], experiment.LANDSCAPE_RATES, 600)
     assert steps_of_one_size["steps"] is None and 1e-6 < steps_of_one_size["height"] < 1
 
 

@@ -362,6 +362,14 @@ def test_only_the_states_that_are_needed_are_kept():
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
+def test_adamw_may_keep_nothing_of_a_weight():
+    ours, torchs = (torch.tensor([3.0, -2.0], dtype=torch.float64, requires_grad=True) for _ in range(2))
+    for p, make in ((ours, AdamW), (torchs, torch.optim.AdamW)):
+        p.grad = torch.tensor([0.5, 1.0], dtype=torch.float64)
+        make([p], lr=0.5, weight_decay=2.0).step()
+    torch.testing.assert_close(ours, torchs)
+
+
 def test_mistakes_are_refused():
     p, q = parameters()[:2]
     for params, settings, message in (

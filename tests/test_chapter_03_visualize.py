@@ -15,6 +15,7 @@ from torch.autograd.functional import hessian
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 from chapter_03_optimization_regularization.landscapes import (
     LANDSCAPES,
+    at_rest,
     beale,
     ravine,
     rosenbrock,
@@ -26,7 +27,6 @@ from chapter_03_optimization_regularization.optimization_figures import COLOUR, 
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SGD
 from chapter_03_optimization_regularization.visualize import (
     METHODS,
-    at_rest,
     contraction,
     filter_normalised,
     loss_at,

@@ -81,3 +81,11 @@ def test_inline_formulas_follow_a_space(readme):
     text = CODE.sub("", readme.read_text(encoding="utf-8"))
     formulas = re.finditer(r"(?<!\$)\$[^$\n]+\$(?!\$)", re.sub(r"`[^`\n]*`", "``", text))
     assert not [f[0] for f in formulas if ord(f.string[max(f.start() - 1, 0)]) > 127]
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_emphasis_ends_where_markdown_can_see_it(readme):
+    """A closing * between a punctuation mark and a letter closes nothing: both stars are shown."""
+    text = re.sub(r"`[^`\n]*`|\*\*", "", CODE.sub("", readme.read_text(encoding="utf-8")))
+    emphases = re.finditer(r"\*(?=\S)[^*\n]+\*", text)
+    assert not [e[0] for e in emphases if e[0][-2] in "：，。？！；）”" and text[e.end() : e.end() + 1].isalnum()]
