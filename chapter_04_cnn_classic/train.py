@@ -1,0 +1,177 @@
+"""Train one of the five classic networks on CIFAR-10; the flags' defaults are the recipe of the shipped VGG.
+在 CIFAR-10 上训练五个经典网络之一；各标志的默认值就是随附 VGG 的训练配方。
+
+    python chapter_04_cnn_classic/train.py    # the shipped model: on 2 CPU cores 57 min
+    python chapter_04_cnn_classic/train.py --epochs 100 --batch_size 128 --lr 0.001    # longer: 4 h, a GPU minutes
+    python chapter_04_cnn_classic/train.py --model lenet --epochs 20    # 3 min
+    python chapter_04_cnn_classic/train.py --dataset shapes --epochs 8    # no download: 1 min
+    python chapter_04_cnn_classic/train.py --resume    # after an interruption, to the same numbers
+
+The recipe was chosen on the last 5,000 training pictures (--split validation).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+
+from chapter_03_optimization_regularization import augmentation
+from chapter_03_optimization_regularization.averaging import EMA
+from chapter_03_optimization_regularization.mixing import smooth_labels, soft_cross_entropy
+from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
+from chapter_03_optimization_regularization.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
+from chapter_04_cnn_classic.dataset import DATASETS, load, to_input
+from chapter_04_cnn_classic.model import MODELS, ConvNet, ModelConfig, build
+from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
+from utils.cli import add_data_flag, add_training_flags, amount, begin, natural, positive, run, script_parser, share
+from utils.data import batches
+from utils.device import autocast
+from utils.errors import UserError, check_finite
+from utils.plotting import COLOURS, save_figure
+from utils.results import write_results
+from utils.timer import Timer
+
+GREY = 120  # about the mean of all pictures' bytes: what is hidden looks like nothing to the network
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = script_parser(__doc__, __file__)
+    add_training_flags(parser, epochs=25, batch_size=256, lr=2e-2)
+    add_data_flag(parser)
+    add_recipe_flags(parser)
+    parser.add_argument("--model", default="vgg", choices=MODELS, help="which network")
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="what to learn")
+    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
+    parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
+    parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
+    tiny = {"dataset": "shapes", "train_size": 100, "epochs": 2, "batch_size": 50, "width": 0.1, "amp": "off"}
+    args = begin(parser, argv, dry_run=tiny)
+
+    *sets, classes = load(args.dataset, args.split, args.data_root, args.train_size)
+    train_set, (test_x, test_y) = (tuple(t.to(args.device) for t in pictures) for pictures in sets)
+    config = ModelConfig(args.model, len(classes), args.width, args.dropout)
+    watched = (test_x, test_y) if args.split == "validation" else None
+    model, history, seconds = train(train_set, config, args, watched)
+    round_to_half(model)
+    accuracy, loss = score(probabilities(model, test_x, to_input=to_input), test_y)
+    final = {
+        f"{args.split}_accuracy": accuracy,
+        f"{args.split}_loss": loss,
+        f"{args.split}_accuracy_flip": score(probabilities(model, test_x, views=2, to_input=to_input), test_y)[0],
+        f"{args.split}_count": len(test_y),
+        "train_accuracy": score(probabilities(model, train_set[0][:5000], to_input=to_input), train_set[1][:5000])[0],
+        "train_seconds": seconds,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "split": args.split,
+    }
+    with torch.no_grad():
+        probe = model(probe_input(1, 3, 32, 32).to(args.device))[0].tolist()
+    about = final | {"classes": classes, "dataset": args.dataset, "probe": probe}
+    save_model(args.out_dir / "best_model.pth", model, config, about)
+    write_results(args.out_dir / f"train_{args.model}.json", args, final, history)
+    save_figure(draw_history(history), args.out_dir / f"training_{args.model}.png")
+    for name, value in final.items():
+        print(f"{name:30} {value:.4f}" if isinstance(value, float) else f"{name:30} {value}")
+    print(f"written to {args.out_dir}")
+
+
+def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what this training and the comparison of the five have in common."""
+    parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")
+    parser.add_argument("--weight_decay", type=amount, default=0.05, help="of weights, not of biases and norms")
+    parser.add_argument("--warmup", type=share, default=0.1, help="share of the steps in which the rate rises")
+    parser.add_argument("--dropout", type=share, default=0.0, help="share left out before each linear layer")
+    parser.add_argument("--label_smoothing", type=share, default=0.1, help="share of the label spread evenly")
+    parser.add_argument("--flip", type=share, default=0.5, help="share of the pictures that are mirrored")
+    parser.add_argument("--shift", type=natural, default=2, help="pixels that a picture moves at most")
+    parser.add_argument("--cutout", type=natural, default=8, help="side of the square that is hidden; 0: none")
+
+
+def train(
+    data: tuple[Tensor, Tensor], config: ModelConfig, args: argparse.Namespace, watched: tuple[Tensor, Tensor] | None
+) -> tuple[ConvNet, list[dict], float]:
+    """Train, save the state after each epoch; return the model (with --ema its average), the history, the seconds.
+
+    Where there are `watched` pictures and labels, the history has the accuracy on them after each epoch.
+    """
+    model = build(vars(config)).to(args.device, memory_format=torch.channels_last)
+    optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
+    steps_each = len(data[1]) // args.batch_size
+    if steps_each == 0:
+        raise UserError(f"--batch_size {args.batch_size}: there are {len(data[1])} pictures in all")
+    total = args.epochs * steps_each
+    rise = round(args.warmup * total)
+    schedules = [Schedule(optimizer, warmup(cosine(total - rise), rise)) for optimizer in optimizers]
+    average, timer = EMA(model, args.ema), Timer()
+    parts = {"model": model, "average": average, "timer": timer}
+    parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
+    parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
+    state_path = args.out_dir / "state.pth"
+    done, history = load_state(state_path, args.flags, parts) if args.resume else (0, [])
+
+    bar = tqdm(range(done, args.epochs), initial=done, total=args.epochs, unit="epoch")
+    for epoch in bar:
+        model.train()
+        summed, right = 0.0, 0
+        for images, labels in batches(*data, batch_size=args.batch_size, shuffle=True):
+            if len(labels) < args.batch_size:
+                continue  # the few that are left over come in another epoch
+            x = to_input(augment(images, args.flip, args.shift, args.cutout))
+            targets = smooth_labels(labels, config.n_classes, args.label_smoothing)  # (B, K)
+            with autocast(args.device, args.amp):
+                logits = model(x)  # (B, K)
+            loss = soft_cross_entropy(logits.float(), targets)
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
+            if args.ema:
+                average.update(model)
+            summed += loss.item()
+            right += (logits.argmax(dim=1) == labels).sum().item()
+        check_finite(summed, epoch)
+        row = {"epoch": epoch + 1, "train_loss": summed / steps_each}
+        row["train_accuracy_augmented"] = right / (steps_each * args.batch_size)
+        if watched:
+            p = probabilities(average.model if args.ema else model, watched[0], args.amp, to_input=to_input)
+            row["validation_accuracy"] = score(p, watched[1])[0]
+        history.append(row)
+        bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name != "epoch"})
+        save_state(state_path, args.flags, epoch + 1, history, parts)
+    return (average.model if args.ema else model).eval(), history, timer.seconds
+
+
+def augment(images: Tensor, flip: float, shift: int, cutout: int) -> Tensor:
+    """Mirror a share `flip` of the pictures (B, 3, 32, 32), uint8, move all and hide a square of each."""
+    images = augmentation.random_shift(augmentation.random_flip(images, flip), shift, padding="reflect")
+    return augmentation.cutout(images, cutout, fill=GREY) if cutout else images
+
+
+def draw_history(history: list[dict]) -> Figure:
+    """Draw loss and accuracy by epoch."""
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    loss.plot(epochs, [row["train_loss"] for row in history])
+    loss.set(xlabel="epoch", ylabel="training loss (nats)", title="loss, on augmented pictures and smoothed labels")
+    names = {"train_accuracy_augmented": "augmented training pictures", "validation_accuracy": "validation pictures"}
+    for (name, label), colour in zip(names.items(), COLOURS, strict=False):
+        if name in history[0]:
+            accuracy.plot(epochs, [100 * row[name] for row in history], color=colour, label=label)
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="accuracy")
+    accuracy.legend(frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    run(main)

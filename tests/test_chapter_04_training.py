@@ -1,0 +1,239 @@
+"""Chapter 4's five networks, CIFAR-10 as it lies on a disk, a training that survives interruptions, what ships.
+第 4 章：五个网络、磁盘上的 CIFAR-10、经得起中断的训练，以及随附的成果。
+"""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.datasets import CIFAR10
+
+from chapter_03_optimization_regularization.training import make_optimizers
+from chapter_04_cnn_classic import compare, dataset, train
+from chapter_04_cnn_classic.model import MODELS, VGG_PLAN, ModelConfig, build, conv_block
+from utils.checkpoint import load_model
+from utils.data import default_data_root
+from utils.errors import UserError
+from utils.model_summary import model_summary
+
+CPU = torch.device("cpu")
+TINY = ["--dry_run", "--epochs", "3"]
+HAS_DATA = (default_data_root() / "cifar10" / "test.npz").exists()
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# --- the networks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_classifies_and_every_parameter_learns(name):
+    model = build({"model": name, "n_classes": 7, "width": 0.2})
+    x = torch.randn(3, 3, 32, 32)
+    logits = model(x)
+    assert logits.shape == (3, 7) and len(model.stage_names) == len(model.stages)
+    torch.testing.assert_close(model.eval()(x), model.head(model.features(x)))
+    model.train()(x).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_every_network_can_be_trained(name, optimizer):
+    model = build({"model": name, "n_classes": 4, "width": 0.3})
+    y = torch.arange(16) % 4
+    x = torch.randn(4, 3, 32, 32)[y] + 0.5 * torch.randn(16, 3, 32, 32)  # four patterns under noise
+    optimizers = make_optimizers(model, optimizer, 1e-2, 0.0)
+    losses = []
+    for _ in range(20):
+        losses.append(nn.functional.cross_entropy(model(x), y))
+        model.zero_grad()
+        losses[-1].backward()
+        for each in optimizers:
+            each.step()
+    assert losses[-1] < 0.25 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("lenet", 5 * 5 * 3 * 6 + 6 + 5 * 5 * 6 * 16 + 16 + 5 * 5 * 16 * 120 + 120 + 120 * 84 + 84 + 84 * 10 + 10)],
+)
+def test_parameters_counted_by_hand(name, parameters):
+    assert model_summary(build({"model": name}), torch.zeros(1, 3, 32, 32)).parameters == parameters
+
+
+def test_vgg_is_what_its_plan_says():
+    model = build({"model": "vgg"})
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [int(word) for word in VGG_PLAN.split() if word != "M"]
+    assert all(m.kernel_size == (3, 3) for m in convolutions)
+    x, sides = torch.zeros(2, 3, 32, 32), []
+    for stage in model.eval().stages:
+        x = stage(x)
+        sides.append(x.shape[-1])
+    assert sides == [16, 8, 4, 4]
+
+
+def test_pooling_before_a_norm_and_relu_is_pooling_after_them():
+    block = conv_block(3, 8, 3, pool=nn.MaxPool2d(2)).eval()
+    conv, pool, norm, relu = block
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    norm.weight.data.uniform_(0.1, 2)  # positive, or a maximum would become a minimum
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(block(x), pool(nn.functional.relu(norm(conv(x)))))
+
+
+def test_names_that_no_network_has_are_refused():
+    with pytest.raises(KeyError):
+        build({"model": "resnet"})
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def test_splits_of_the_shapes_share_no_picture(tmp_path):
+    train_x, _ = dataset.load("shapes", "test", tmp_path, 200)[0]
+    seen = {bytes(x.flatten().tolist()) for x in train_x}
+    for split in ("validation", "test"):
+        images, labels = dataset.load("shapes", split, tmp_path, 200)[1]
+        assert images.shape == (50, 3, 32, 32) and labels.bincount().tolist() == [5] * 10
+        assert not seen & {bytes(x.flatten().tolist()) for x in images}
+
+
+@pytest.mark.skipif(not HAS_DATA, reason="CIFAR-10 is not here")
+def test_the_validation_split_is_cut_from_the_training_pictures():
+    (x, y), (held_out, labels), classes = dataset.load("cifar10", "validation", default_data_root())
+    whole, all_labels = dataset.cifar10(default_data_root(), train=True)
+    assert len(x) == 45_000 and len(held_out) == 5_000 and classes == dataset.CIFAR10_CLASSES
+    assert torch.equal(torch.cat([x, held_out]), whole) and torch.equal(torch.cat([y, labels]), all_labels)
+
+
+@pytest.mark.skipif(not HAS_DATA, reason="CIFAR-10 is not here")
+def test_inputs_have_mean_0_and_deviation_1():
+    x = dataset.to_input(dataset.cifar10(default_data_root(), train=True)[0][:10_000])
+    assert x.shape == (10_000, 3, 32, 32) and x.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(3), atol=0.02, rtol=0)
+    torch.testing.assert_close(x.std(dim=(0, 2, 3)), torch.ones(3), atol=0.02, rtol=0)
+
+
+def official(folder, monkeypatch):
+    """Write a tiny CIFAR-10 in torchvision's layout, and let its checksums be the right ones."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    lists = {"train_list": [], "test_list": []}
+    for name, group in (("data_batch_1", "train_list"), ("test_batch", "test_list")):
+        batch = {"data": rng.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [3, 1, 4, 1]}
+        (folder / name).write_bytes(pickle.dumps(batch))
+        lists[group].append([name, None])
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": dataset.CIFAR10_CLASSES}))
+    for group, files in lists.items():
+        monkeypatch.setattr(CIFAR10, group, files)
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": None})
+
+
+def test_the_official_files_are_read_and_cached(tmp_path, monkeypatch):
+    official(tmp_path / "cifar-10-batches-py", monkeypatch)
+    images, labels = dataset.cifar10(tmp_path, train=True)
+    batch = pickle.loads((tmp_path / "cifar-10-batches-py" / "data_batch_1").read_bytes())
+    assert torch.equal(images, torch.from_numpy(batch["data"]).view(4, 3, 32, 32)) and labels.tolist() == [3, 1, 4, 1]
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").unlink()
+    assert torch.equal(dataset.cifar10(tmp_path, train=True)[0], images), "the second time the cache is read"
+
+
+def test_official_files_with_a_wrong_checksum_are_not_opened(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("data_batch_1", "batches.meta"):
+        (folder / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(UserError, match="not whole"):
+        dataset.cifar10(tmp_path, train=True)
+    assert not (tmp_path / "cifar10").exists()
+
+
+def test_a_damaged_cache_is_named(tmp_path):
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "train.npz").write_bytes(b"PK not an archive")
+    with pytest.raises(UserError, match=r"train\.npz is damaged"):
+        dataset.cifar10(tmp_path, train=True)
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("utils.file_io_util.urlopen", refuse)
+    with pytest.raises(UserError, match=r"cifar-10-python\.tar\.gz.*--dataset shapes"):
+        dataset.cifar10(tmp_path, train=True)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "more", [["--split", "validation"], ["--model", "lenet", "--optimizer", "adamw", "--ema", "0"]]
+)
+def test_an_interrupted_training_resumes_to_the_last_bit(more, tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train.main([*TINY, *more, "--out_dir", str(whole)])
+    save = train.save_state
+
+    def save_and_die(*args):
+        save(*args)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train, "save_state", save_and_die)
+        train.main([*TINY, *more, "--out_dir", str(killed)])
+    train.main([*TINY, *more, "--out_dir", str(killed), "--resume"])
+    name = "train_lenet.json" if "lenet" in more else "train_vgg.json"
+    first, second = (read(folder / name) for folder in (whole, killed))
+    for results in (first, second):
+        assert results["final"].pop("train_seconds") > 0
+    assert first["history"] == second["history"] and first["final"] == second["final"]
+    a, b = (load_model(folder / "best_model.pth", build, CPU)[0].state_dict() for folder in (whole, killed))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_mistakes_end_in_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="there are 100 pictures"):
+        train.main([*TINY, "--batch_size", "500", "--out_dir", str(tmp_path)])
+    with pytest.raises(UserError, match="lower --lr"):
+        train.main([*TINY, "--optimizer", "sgd", "--lr", "1e38", "--model", "lenet", "--out_dir", str(tmp_path)])
+
+
+def test_augmented_pictures_keep_type_and_layout():
+    images = torch.randint(0, 255, (50, 3, 32, 32), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    changed = train.augment(images, flip=0.5, shift=2, cutout=8)
+    assert changed.dtype == torch.uint8 and changed.is_contiguous(memory_format=torch.channels_last)
+    hidden = (changed == train.GREY).all(dim=1).sum(dim=(1, 2))
+    assert hidden.max() == 64 and hidden.min() >= 16, "a square of 8 pixels, at a corner a quarter of it"
+    assert torch.equal(train.augment(images, flip=0.0, shift=0, cutout=0), images)
+
+
+def test_the_comparison_gives_every_network_the_same_trials(tmp_path):
+    compare.main(["--dry_run", "--out_dir", str(tmp_path)])
+    results = read(tmp_path / "compare.json")
+    table = results["final"]["table"]
+    assert sorted(row["model"] for row in table) == sorted(MODELS)
+    for row in table:
+        assert len(row["trials"]) >= 3 and row["lr"] in [trial["lr"] for trial in row["trials"]]
+        assert 0 <= row["test_accuracy"] <= 1 and row["macs"] > 0
+
+
+def test_a_config_is_plain():
+    assert vars(ModelConfig()).keys() == {"model", "n_classes", "width", "dropout"}
