@@ -49,22 +49,22 @@ def features(image: Tensor, maps: dict[str, tuple[int, Tensor]], most: int = 12)
 
 def looks(rows: list[dict]) -> Figure:
     """Draw in a column for each picture what the network says, the two gradients, and the map of occlusion."""
-    figure = _canvas(126 + 168 * len(rows), 4 * 168 + 62)
+    figure = _canvas(140 + 168 * len(rows), 4 * 168 + 62)
     for k, label in enumerate(["picture", "gradient", "SmoothGrad", "occlusion"]):
-        _write(figure, 114, 36 + 168 * k + 80, label, ha="right", va="center")
-    _write(figure, 114, 36 + 4 * 168 + 18, "largest fall", ha="right")
+        _write(figure, 128, 36 + 168 * k + 80, label, ha="right", va="center")
+    _write(figure, 128, 36 + 4 * 168 + 20, "largest fall", ha="right")
     for k, row in enumerate(rows):
-        x = 126 + 168 * k
+        x = 140 + 168 * k
         _write(figure, x + 80, 26, row["title"], color=DARK if row["right"] else RED)
         _show(figure, x, 36, 160, row["picture"])
         _show(figure, x, 36 + 168, 160, row["gradient"], cmap="magma")
         _show(figure, x, 36 + 2 * 168, 160, row["smoothed"], cmap="magma")
         falls = row["occlusion"].cpu()
-        peak = max(falls.abs().max().item(), 0.02)  # where nothing matters, noise stays pale
+        peak = max(falls.abs().max().item(), 0.05)  # where nothing matters, the map stays pale
         axes = _show(figure, x, 36 + 3 * 168, 160, row["picture"].float().mean(dim=0), cmap="gray", vmin=-120, vmax=300)
         strength = (falls.abs() / peak).clamp(max=1) ** 0.7
         axes.imshow(falls.numpy(), "RdBu_r", vmin=-peak, vmax=peak, alpha=0.8 * strength.numpy(), aspect="auto")
-        _write(figure, x + 80, 36 + 4 * 168 + 18, f"{100 * falls.max():.0f} points")
+        _write(figure, x + 80, 36 + 4 * 168 + 20, f"{100 * falls.max():.0f} %")
     return figure
 
 
@@ -84,9 +84,9 @@ def units(rows: list[dict], columns: int = 5) -> Figure:
             if names:
                 _write(figure, x + 64, top + 22, names[k])
                 top += 30
-            _show(figure, x, top + 2, 128, drawn)
+            _show(figure, x, top + 2, 128, drawn // 8 * 8)  # 32 shades of each colour look the same and store small
             for i, patch in enumerate(patches):
-                _show(figure, x + 132 + 68 * (i % 2), top + 68 * (i // 2), 64, patch)
+                _show(figure, x + 132 + 68 * (i % 2), top + 68 * (i // 2), 64, patch // 8 * 8)
         y += step * n_lines
     return figure
 

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=positive, default=10_000, help="how many of them to measure on, at most")
     parser.add_argument("--index", type=natural, default=1, help="which of them shows the filters and feature maps")
     parser.add_argument("--units", type=positive, default=5, help="units of each stage to draw pictures for")
-    parser.add_argument("--steps", type=positive, default=256, help="steps of gradient ascent for each drawn picture")
+    parser.add_argument("--steps", type=positive, default=200, help="steps of gradient ascent for each drawn picture")
     parser.add_argument("--samples", type=positive, default=32, help="noisy copies that a smoothed gradient averages")
     tiny = {"model_path": None, "dataset": "shapes", "pictures": 40, "units": 2, "steps": 2, "samples": 2}
     args = begin(parser, argv, dry_run=tiny)
@@ -235,8 +235,7 @@ def draw(maps: nn.Module, channels: list[int], middle: int, field: Field, colour
     def score(drawn: Tensor) -> Tensor:
         return maps(to_input(255 * drawn))[range(len(channels)), channels, middle, middle]
 
-    jitter = min(2, field.size // 8)
-    drawn = maximise(score, len(channels), 32, steps, decay=0.004, jitter=jitter, colours=colours)
+    drawn = maximise(score, len(channels), 32, steps, decay=0.004, jitter=field.size // 8, colours=colours)
     return (255 * drawn).round().to(torch.uint8)
 
 
