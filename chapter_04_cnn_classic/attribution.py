@@ -63,7 +63,7 @@ def maximise(
     count: int,
     side: int,
     steps: int,
-    lr: float = 0.05,
+    lr: float = 0.1,
     decay: float = 0.0,
     jitter: int = 0,
     colours: Tensor | None = None,

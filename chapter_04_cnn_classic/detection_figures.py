@@ -69,7 +69,7 @@ def _glow(picture: Tensor, heat: Tensor) -> Tensor:
     smooth = F.interpolate(heat[None], (height, width), mode="bilinear")[0]  # (K, H, W)
     strength, best = smooth.max(dim=0)  # (H, W)
     grey = picture.float().mean(dim=2, keepdim=True) / 255
-    strength = strength[..., None]
+    strength = strength[..., None].sqrt()  # faint heat shows too
     return ((1 - strength) * 0.35 * grey + strength * (0.35 * grey + 0.65) * HUES[best % 10]).clamp(0, 1)
 
 

@@ -64,7 +64,7 @@ def looks(rows: list[dict]) -> Figure:
         axes = _show(figure, x, 36 + 3 * 168, 160, row["picture"].float().mean(dim=0), cmap="gray", vmin=-120, vmax=300)
         strength = (falls.abs() / peak).clamp(max=1) ** 0.7
         axes.imshow(falls.numpy(), "RdBu_r", vmin=-peak, vmax=peak, alpha=0.8 * strength.numpy(), aspect="auto")
-        _write(figure, x + 80, 36 + 4 * 168 + 20, f"{100 * falls.max():.0f} %")
+        _write(figure, x + 80, 36 + 4 * 168 + 20, f"{100 * falls.max():.1f} points")
     return figure
 
 

@@ -79,11 +79,13 @@ def main(argv: list[str] | None = None) -> None:
     matrix = confusion_matrix(p.argmax(dim=1), labels, len(classes)).cpu()
     final = report(p, labels, matrix, classes) | {"count": len(labels), "split": about["split"]}
     first = images[args.index, None]  # (1, 3, 32, 32)
+    views = looks(model, images, labels, p, classes, args)
+    final["largest_fall"] = {view["class"]: view["occlusion"].max().item() for view in views}
     rows, final["units"] = units(model, images, classes, args)
     written = [
         save_figure(figures.filters(*first_layer(model, first)), args.out_dir / "filters.png"),
         save_figure(figures.features(first[0], feature_maps(model, first)), args.out_dir / "features.png"),
-        save_figure(figures.looks(looks(model, images, labels, p, classes, args)), args.out_dir / "saliency.png"),
+        save_figure(figures.looks(views), args.out_dir / "saliency.png"),
         save_figure(figures.units(rows), args.out_dir / "units.png"),
         save_figure(figures.confusion(matrix, *in_groups(classes)), args.out_dir / "confusion.png"),
         save_figure(figures.mistakes(images, labels, p, classes), args.out_dir / "mistakes.png"),
@@ -181,6 +183,7 @@ def looks(model: ConvNet, images: Tensor, labels: Tensor, p: Tensor, classes: li
 
         rows.append(
             {
+                "class": classes[label],
                 "picture": images[i],
                 "title": f"{classes[answer]} {p[i, answer]:.0%}",
                 "right": answer == label,
@@ -235,7 +238,7 @@ def draw(maps: nn.Module, channels: list[int], middle: int, field: Field, colour
     def score(drawn: Tensor) -> Tensor:
         return maps(to_input(255 * drawn))[range(len(channels)), channels, middle, middle]
 
-    drawn = maximise(score, len(channels), 32, steps, decay=0.004, jitter=field.size // 8, colours=colours)
+    drawn = maximise(score, len(channels), 32, steps, decay=0.002, jitter=field.size // 8, colours=colours)
     return (255 * drawn).round().to(torch.uint8)
 
 
