@@ -16,8 +16,8 @@ PADDINGS = {"zero": "zeros", "reflect": "reflection"}  # our names, and those of
 # --- moving whole pixels ----------------------------------------------------------------------------------------------
 
 
-def random_flip(images: Tensor, p: float = 0.5) -> Tensor:
-    """Mirror each picture left to right with probability `p`."""
+def random_flip(images: Tensor, p: float | Tensor = 0.5) -> Tensor:
+    """Mirror each picture left to right with probability `p`: one for all, or one for each, (B, 1, 1, 1)."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < p
     return _like(images, torch.where(mirrored, images.flip(-1), images))
 
@@ -62,21 +62,25 @@ def _frame(images: Tensor, margin: int, padding: str) -> Tensor:
 # --- moving between pixels --------------------------------------------------------------------------------------------
 
 
-def affine(images: Tensor, matrices: Tensor, padding: str = "zero") -> Tensor:
+def affine(
+    images: Tensor, matrices: Tensor, padding: str = "zero", size: tuple[int, int] | None = None
+) -> Tensor:  # fmt: skip
     """Look up each pixel elsewhere: the new picture at (x, y) is the old one at matrix @ (x, y, 1), bilinearly.
 
     Args:
         matrices: (B, 2, 3). x and y are pixels from the picture's centre, to the right and down.
+        size: height and width of the new pictures, where they are not the old ones'.
     """
     _check(padding)
-    sides = matrices.new_tensor([images.shape[-1], images.shape[-2]])
+    height, width = size or images.shape[-2:]
+    sides, new_sides = matrices.new_tensor([images.shape[-1], images.shape[-2]]), matrices.new_tensor([width, height])
     # grid_sample measures both axes from -1 to 1, so on a picture that is not square a turn becomes oblique.
     # grid_sample 的两个坐标轴都是 -1 到 1；图片不是正方形时，旋转矩阵在这种坐标下不再正交。
-    linear = matrices[:, :, :2] * sides / sides[:, None]  # (B, 2, 2)
+    linear = matrices[:, :, :2] * new_sides / sides[:, None]  # (B, 2, 2)
     shift = matrices[:, :, 2:] * 2 / sides[:, None]  # (B, 2, 1)
     pixels = _floating(images)
     theta = torch.cat([linear, shift], dim=2).to(pixels.dtype)  # (B, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, H, W, 2)
+    grid = F.affine_grid(theta, [*images.shape[:2], height, width], align_corners=False)  # (B, H, W, 2)
     return _like(images, F.grid_sample(pixels, grid, padding_mode=PADDINGS[padding], align_corners=False))
 
 

@@ -17,10 +17,10 @@ Stops = list[tuple[float, str]]  # heights and the colours there: a background
 def draw(background: Stops, shapes: list[Shape], side: int) -> Image.Image:
     """Paint the shapes in turn on the background, four times too large, and shrink: that smooths the edges."""
     fine = 4 * side
-    picture = _fade(background, fine)
+    picture = fade(background, fine)
     for polygon, *colours in shapes:
         heights = [y for _, y in polygon]
-        paint = _fade([(min(heights), colours[0]), (max(heights), colours[-1])], fine)
+        paint = fade([(min(heights), colours[0]), (max(heights), colours[-1])], fine)
         opacity = (*ImageColor.getrgb(colours[0]), 255)[3]
         mask = Image.new("L", picture.size)
         ImageDraw.Draw(mask).polygon([(x * fine / 100, y * fine / 100) for x, y in polygon], fill=opacity)
@@ -28,7 +28,7 @@ def draw(background: Stops, shapes: list[Shape], side: int) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _fade(stops: Stops, side: int) -> Image.Image:
+def fade(stops: Stops, side: int) -> Image.Image:
     """Return a picture whose colour changes from top to bottom, linearly between the stops."""
     y = (np.arange(side) + 0.5) * 100 / side
     heights, names = zip(*stops, strict=True)

@@ -71,24 +71,24 @@ def main(argv: list[str] | None = None) -> None:
     print(f"contact_sheet.png, feature_maps.png ({paths[0].name}) and predictions.json written to {args.out_dir}")
 
 
-def read_all(place: Path) -> tuple[list[Path], Tensor, int]:
+def read_all(place: Path, side: int = 32) -> tuple[list[Path], Tensor, int]:
     """Read a picture, or those of a folder that can be read; of the others each gets a line on stderr.
 
     Returns:
-        the paths; the pictures (N, 3, 32, 32), uint8; how many files could not be read.
+        the paths; the pictures (N, 3, side, side), uint8; how many files could not be read.
 
     Raises:
         UserError: there is no such place, or nothing in it that can be read.
     """
     if not place.is_dir():
-        return [place], read_image(place)[None], 0
+        return [place], read_image(place, side)[None], 0
     files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
     if not files:
         raise UserError(f"{place} holds no files")
     read, complaints = {}, []
     for path in tqdm(files, unit="picture", disable=None):  # no bar where stderr is no terminal
         try:
-            read[path] = read_image(path)
+            read[path] = read_image(path, side)
         except UserError as error:
             complaints.append(f"left out: {error}")
     if not read:

@@ -103,7 +103,7 @@ def alexnet(config: ModelConfig) -> ConvNet:
     return ConvNet(stages, nn.Sequential(*layers, Dropout(config.dropout), Linear(hidden, config.n_classes)))
 
 
-VGG_PLAN = "32 64 M 64 256 M 256 256 M 256"  # a number: a convolution with so many channels; M: max pooling
+VGG_PLAN = "32 96 M 96 256 M 256 384 M 384"  # a number: a convolution with so many channels; M: max pooling
 
 
 def vgg(config: ModelConfig) -> ConvNet:

@@ -23,70 +23,70 @@ def filters(image: Tensor, weight: Tensor, answers: Tensor, most: int = 32, colu
     """
     colour = (weight - weight.mean(dim=1, keepdim=True)).square().sum((1, 2, 3)) / weight.square().sum((1, 2, 3))
     order = colour[:most].argsort().tolist()
-    figure = _canvas(256 + 190 * columns, max(224, 108 * -(-len(order) // columns) - 12))
-    _show(figure, 0, 0, 224, image)
+    figure = canvas(256 + 190 * columns, max(224, 108 * -(-len(order) // columns) - 12))
+    show(figure, 0, 0, 224, image)
     for k, i in enumerate(order):
         x, y = 256 + 190 * (k % columns), 108 * (k // columns)
-        _show(figure, x, y, 72, 0.5 + weight[i] / (2 * weight[i].abs().max()))
+        show(figure, x, y, 72, 0.5 + weight[i] / (2 * weight[i].abs().max()))
         peak = answers[i].abs().max().item()
-        _show(figure, x + 76, y, 96, answers[i], cmap="gray", vmin=-peak, vmax=peak)
+        show(figure, x + 76, y, 96, answers[i], cmap="gray", vmin=-peak, vmax=peak)
     return figure
 
 
 def features(image: Tensor, maps: dict[str, tuple[int, Tensor]], most: int = 12) -> Figure:
     """Draw a picture, and by stage the field (pixels) and those of the feature maps (C, h, w) that answer most."""
-    figure = _canvas(300 + 118 * most, 158 * len(maps))
-    _show(figure, 0, 40, 256, image)
+    figure = canvas(300 + 118 * most, 158 * len(maps))
+    show(figure, 0, 40, 256, image)
     for row, (name, (field, found)) in enumerate(maps.items()):
         y, (n_channels, height, width) = 158 * row, found.shape
         count = min(most, n_channels)
         text = f"stage {name}: {count} of {n_channels} maps of {height} × {width}; a unit sees {field} × {field} pixels"
-        _write(figure, 300, y + 28, text, ha="left")
+        write(figure, 300, y + 28, text, ha="left")
         for k, i in enumerate(found.flatten(1).max(dim=1).values.topk(count).indices.tolist()):
-            _show(figure, 300 + 118 * k, y + 40, 112, found[i], cmap="magma")
+            show(figure, 300 + 118 * k, y + 40, 112, found[i], cmap="magma")
     return figure
 
 
 def looks(rows: list[dict]) -> Figure:
     """Draw in a column for each picture what the network says, the two gradients, and the map of occlusion."""
-    figure = _canvas(140 + 168 * len(rows), 4 * 168 + 62)
+    figure = canvas(140 + 168 * len(rows), 4 * 168 + 62)
     for k, label in enumerate(["picture", "gradient", "SmoothGrad", "occlusion"]):
-        _write(figure, 128, 36 + 168 * k + 80, label, ha="right", va="center")
-    _write(figure, 128, 36 + 4 * 168 + 20, "largest fall", ha="right")
+        write(figure, 128, 36 + 168 * k + 80, label, ha="right", va="center")
+    write(figure, 128, 36 + 4 * 168 + 20, "largest fall", ha="right")
     for k, row in enumerate(rows):
         x = 140 + 168 * k
-        _write(figure, x + 80, 26, row["title"], color=DARK if row["right"] else RED)
-        _show(figure, x, 36, 160, row["picture"])
-        _show(figure, x, 36 + 168, 160, row["gradient"], cmap="magma")
-        _show(figure, x, 36 + 2 * 168, 160, row["smoothed"], cmap="magma")
+        write(figure, x + 80, 26, row["title"], color=DARK if row["right"] else RED)
+        show(figure, x, 36, 160, row["picture"])
+        show(figure, x, 36 + 168, 160, row["gradient"], cmap="magma")
+        show(figure, x, 36 + 2 * 168, 160, row["smoothed"], cmap="magma")
         falls = row["occlusion"].cpu()
         peak = max(falls.abs().max().item(), 0.05)  # where nothing matters, the map stays pale
-        axes = _show(figure, x, 36 + 3 * 168, 160, row["picture"].float().mean(dim=0), cmap="gray", vmin=-120, vmax=300)
+        axes = show(figure, x, 36 + 3 * 168, 160, row["picture"].float().mean(dim=0), cmap="gray", vmin=-120, vmax=300)
         strength = (falls.abs() / peak).clamp(max=1) ** 0.7
         axes.imshow(falls.numpy(), "RdBu_r", vmin=-peak, vmax=peak, alpha=0.8 * strength.numpy(), aspect="auto")
-        _write(figure, x + 80, 36 + 4 * 168 + 20, f"{100 * falls.max():.1f} points")
+        write(figure, x + 80, 36 + 4 * 168 + 20, f"{100 * falls.max():.1f} points")
     return figure
 
 
 def units(rows: list[dict], columns: int = 5) -> Figure:
     """Draw by stage, and for the classes, the picture drawn for each unit and the patches that excite it most."""
     lines = [-(-len(row["cells"]) // columns) for row in rows]
-    figure = _canvas(292 * columns - 28, sum(48 + 144 * n for n in lines) + 30 * lines[-1])
+    figure = canvas(292 * columns - 28, sum(48 + 144 * n for n in lines) + 30 * lines[-1])
     y = 0
     for row, n_lines in zip(rows, lines, strict=True):
         names, field = row["names"], row["field"]
         sees = f"{field} × {field} pixels" if field < 32 else "the whole picture"
         title = "the classes" if names else f"stage {row['stage']}: a unit sees {sees}"
-        _write(figure, 0, y + 32, title, ha="left", weight="bold")
+        write(figure, 0, y + 32, title, ha="left", weight="bold")
         y, step = y + 48, 144 + 30 * bool(names)
         for k, (drawn, patches) in enumerate(row["cells"]):
             x, top = 292 * (k % columns), y + step * (k // columns)
             if names:
-                _write(figure, x + 64, top + 22, names[k])
+                write(figure, x + 64, top + 22, names[k])
                 top += 30
-            _show(figure, x, top + 2, 128, drawn // 8 * 8)  # 32 shades of each colour look the same and store small
+            show(figure, x, top + 2, 128, drawn // 8 * 8)  # 32 shades of each colour look the same and store small
             for i, patch in enumerate(patches):
-                _show(figure, x + 132 + 68 * (i % 2), top + 68 * (i // 2), 64, patch // 8 * 8)
+                show(figure, x + 132 + 68 * (i % 2), top + 68 * (i // 2), 64, patch // 8 * 8)
         y += step * n_lines
     return figure
 
@@ -145,16 +145,16 @@ def mistakes(images: Tensor, labels: Tensor, p: Tensor, classes: list[str], most
     surest, answers = p.max(dim=1)  # (N,)
     wrong = (answers != labels).nonzero()[:, 0]
     order = wrong[surest[wrong].argsort(descending=True)][:most].tolist()
-    figure = _canvas(204 * columns - 12, 264 * max(1, -(-len(order) // columns)))
+    figure = canvas(204 * columns - 12, 264 * max(1, -(-len(order) // columns)))
     for k, i in enumerate(order):
         x, y = 204 * (k % columns), 264 * (k // columns)
-        _write(figure, x + 96, y + 26, f"{classes[answers[i]]} {surest[i]:.1%}", color=RED)
-        _show(figure, x, y + 34, 192, images[i])
-        _write(figure, x + 96, y + 248, f"is: {classes[labels[i]]}")
+        write(figure, x + 96, y + 26, f"{classes[answers[i]]} {surest[i]:.1%}", color=RED)
+        show(figure, x, y + 34, 192, images[i])
+        write(figure, x + 96, y + 248, f"is: {classes[labels[i]]}")
     return figure
 
 
-def _canvas(width: int, height: int) -> Figure:
+def canvas(width: int, height: int) -> Figure:
     """Return a figure of so many pixels, in which each pixel of a small picture can be a block of whole pixels.
 
     So it is sharp, and its file is small: PNG stores a block for little more than a pixel.
@@ -162,10 +162,15 @@ def _canvas(width: int, height: int) -> Figure:
     return Figure(figsize=((width + 2 * MARGIN) / DPI, (height + 2 * MARGIN) / DPI), dpi=DPI)
 
 
-def _show(figure: Figure, x: int, y: int, side: int, image: Tensor, **how) -> Axes:
-    """Draw a picture (3, H, W) or a map (H, W) as a square, pixels from the top left."""
-    width, height = figure.bbox.size
-    axes = figure.add_axes(((x + MARGIN) / width, 1 - (y + MARGIN + side) / height, side / width, side / height))
+def frame(figure: Figure, x: int, y: int, width: int, height: int) -> Axes:
+    """Return axes of so many pixels, at a place in pixels from the top left."""
+    whole, total = figure.bbox.size
+    return figure.add_axes(((x + MARGIN) / whole, 1 - (y + MARGIN + height) / total, width / whole, height / total))
+
+
+def show(figure: Figure, x: int, y: int, side: int, image: Tensor, height: int | None = None, **how) -> Axes:
+    """Draw a picture (3, H, W) or a map (H, W), `side` wide and by default as high, pixels from the top left."""
+    axes = frame(figure, x, y, side, side if height is None else height)
     image = image.detach().cpu()
     pixels = image.movedim(0, -1) if image.ndim == 3 else image
     axes.imshow(pixels.numpy(), aspect="auto", interpolation="nearest", **how)
@@ -173,7 +178,7 @@ def _show(figure: Figure, x: int, y: int, side: int, image: Tensor, **how) -> Ax
     return axes
 
 
-def _write(figure: Figure, x: int, y: int, text: str, **how) -> None:
+def write(figure: Figure, x: int, y: int, text: str, **how) -> None:
     """Write text that stands on (x, y), pixels from the top left."""
     width, height = figure.bbox.size
     how = {"ha": "center", "va": "baseline", "fontsize": 9, "color": DARK} | how

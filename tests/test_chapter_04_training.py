@@ -225,6 +225,29 @@ def test_augmented_pictures_keep_type_and_layout():
     assert torch.equal(train.augment(images, flip=0.0, shift=0, cutout=0), images)
 
 
+@pytest.mark.parametrize(("flip", "epochs"), [("0.5", 2), ("0.25", 4)])
+def test_every_picture_has_its_turn_to_be_mirrored(flip, epochs, tmp_path, monkeypatch):
+    turns, augment = {}, train.augment
+
+    def watch(images, mirrored, *rest):
+        for image, turn in zip(images, mirrored.tolist(), strict=True):
+            turns.setdefault(image.numpy().tobytes(), []).append(turn)
+        return augment(images, mirrored, *rest)
+
+    monkeypatch.setattr(train, "augment", watch)
+    flags = ["--flip", flip, "--epochs", str(epochs), "--model", "lenet", "--out_dir", str(tmp_path)]
+    train.main(["--dry_run", *flags])
+    assert len(turns) == 100 and all(len(turn) == epochs and sum(turn) == 1 for turn in turns.values())
+    assert {turn.index(True) for turn in turns.values()} == set(range(epochs)), "not all in the same epoch"
+
+
+def test_pictures_are_mirrored_that_are_named():
+    images = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8)
+    named = torch.tensor([True, False, False, True])
+    changed = train.augment(images, named, shift=0, cutout=0)
+    assert torch.equal(changed[named], images[named].flip(-1)) and torch.equal(changed[~named], images[~named])
+
+
 def test_the_comparison_gives_every_network_the_same_trials(tmp_path):
     compare.main(["--dry_run", "--out_dir", str(tmp_path)])
     results = read(tmp_path / "compare.json")
