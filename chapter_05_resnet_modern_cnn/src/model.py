@@ -93,8 +93,8 @@ class Bottleneck(Block):
         self.bn1 = self.norm(c_in, width)
         self.conv2 = convolution(width, width, 3, stride)
         self.bn2 = self.norm(width, width)
-        self.conv3 = convolution(width, 4 * width, 1)
-        self.bn3 = self.norm(width, 4 * width)
+        self.conv3 = convolution(width, self.expansion * width, 1)
+        self.bn3 = self.norm(width, self.expansion * width)
 
     def branch(self, x: Tensor) -> Tensor:
         """x (B, C_in, H, W) -> (B, 4 width, h, w)."""
