@@ -159,10 +159,11 @@ def print_table(table: list[dict]) -> None:
 def draw(table: list[dict]) -> Figure:
     """Draw accuracy against the cost of a picture; the area of a disc shows the parameters."""
     figure, axes = new_figure(6.5, 4)
-    for row, colour in zip(table, COLOURS, strict=False):
+    for i, (row, colour) in enumerate(zip(table, COLOURS, strict=False)):
         x, y = row["macs"] / 1e6, 100 * row["test_accuracy"]
+        place = (0, 12 if i % 2 == 0 else -24)
         axes.scatter(x, y, s=row["parameters"] / 1.5e4 + 15, color=colour, alpha=0.7)
-        axes.annotate(f"{row['model']} ({row['year']})", (x, y), (0, 12), textcoords="offset points", ha="center")
+        axes.annotate(f"{row['model']} ({row['year']})", (x, y), place, textcoords="offset points", ha="center")
     axes.set(xscale="log", xlabel="multiply-accumulates a picture (millions)", ylabel="test accuracy (%)")
     axes.set_title("the same minutes of training for each; area of a disc: parameters", fontsize=10)
     axes.margins(0.2)

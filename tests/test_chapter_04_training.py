@@ -11,16 +11,19 @@ import torch
 from torch import nn
 from torchvision.datasets import CIFAR10
 
-from chapter_03_optimization_regularization.training import make_optimizers
+from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_04_cnn_classic import compare, dataset, train
 from chapter_04_cnn_classic.model import MODELS, VGG_PLAN, ModelConfig, build, conv_block
-from utils.checkpoint import load_model
+from tests.conftest import ROOT
+from utils.checkpoint import load_model, probe_input
 from utils.data import default_data_root
 from utils.errors import UserError
 from utils.model_summary import model_summary
 
 CPU = torch.device("cpu")
 TINY = ["--dry_run", "--epochs", "3"]
+CHAPTER = ROOT / "chapter_04_cnn_classic"
+SHIPPED = CHAPTER / "results/best_model.pth"
 HAS_DATA = (default_data_root() / "cifar10" / "test.npz").exists()
 
 
@@ -260,3 +263,27 @@ def test_the_comparison_gives_every_network_the_same_trials(tmp_path):
 
 def test_a_config_is_plain():
     assert vars(ModelConfig()).keys() == {"model", "n_classes", "width", "dropout"}
+
+
+# --- what ships -------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_model_gives_its_recorded_output_and_reaches_the_target():
+    model, about = load_model(SHIPPED, build, CPU)
+    with torch.no_grad():
+        output = model(probe_input(1, 3, 32, 32))[0]
+    torch.testing.assert_close(output, torch.tensor(about["probe"]), rtol=0, atol=1e-3)
+    results = read(CHAPTER / "results/train_vgg.json")
+    final = results["final"]
+    assert final["test_count"] == 10_000 and final["split"] == "test" and results["flags"]["model"] == "vgg"
+    assert final["test_accuracy"] == about["test_accuracy"] >= 0.93
+    assert final["train_seconds"] <= 3600
+    assert SHIPPED.stat().st_size <= 14_000_000
+
+
+@pytest.mark.skipif(not HAS_DATA, reason="CIFAR-10 is not here")
+def test_the_shipped_model_scores_what_was_recorded():
+    model, about = load_model(SHIPPED, build, CPU)
+    images, labels = dataset.cifar10(default_data_root(), train=False)
+    p = probabilities(model, images[:1000], to_input=dataset.to_input)
+    assert score(p, labels[:1000])[0] == pytest.approx(about["test_accuracy"], abs=0.025)
