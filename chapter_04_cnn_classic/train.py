@@ -4,7 +4,7 @@
     python chapter_04_cnn_classic/train.py    # the shipped model: on 2 CPU cores 1 h
     python chapter_04_cnn_classic/train.py --epochs 100 --batch_size 128 --lr 0.001    # longer: 5.5 h, a GPU minutes
     python chapter_04_cnn_classic/train.py --model lenet --epochs 20    # 3 min
-    python chapter_04_cnn_classic/train.py --dataset shapes --epochs 8    # no download: 2 min
+    python chapter_04_cnn_classic/train.py --dataset shapes --epochs 6    # no download: 2 min
     python chapter_04_cnn_classic/train.py --resume    # after an interruption, to the same numbers
 
 The recipe was chosen on the last 5,000 training pictures (--split validation).
