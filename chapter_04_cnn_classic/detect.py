@@ -1,7 +1,7 @@
 """Find things on large canvases with a network that was trained to name small pictures.
 用一个只学过给小图片命名的网络，在大画布上找出物体。
 
-    python chapter_04_cnn_classic/detect.py    # on 2 CPU cores: 3 min
+    python chapter_04_cnn_classic/detect.py    # on 2 CPU cores: 4 min
     python chapter_04_cnn_classic/detect.py --dataset shapes --model_path my_run/best_model.pth
 
 The class for nothing is learned on scenes of training pictures, the thresholds are chosen on scenes of validation
