@@ -2,12 +2,16 @@
 visualize.py 的图：滤波器、特征图、网络盯着哪里、各单元想看到什么、它错在哪里。
 """
 
+from pathlib import Path
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from chapter_04_cnn_classic.evaluation import per_class
+from utils.file_io_util import atomic_write
 from utils.plotting import COLOURS
 
 BLUE, RED = COLOURS[:2]
@@ -183,3 +187,11 @@ def write(figure: Figure, x: int, y: int, text: str, **how) -> None:
     width, height = figure.bbox.size
     how = {"ha": "center", "va": "baseline", "fontsize": 9, "color": DARK} | how
     figure.text((x + MARGIN) / width, 1 - (y + MARGIN) / height, text, **how)
+
+
+def save_pictures(figure: Figure, path: Path) -> Path:
+    """Write a figure full of pictures as a PNG file of 256 colours, a third of the bytes, and return the path."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")
+        Image.open(temporary).convert("RGB").quantize(256, kmeans=2).save(temporary, "PNG", optimize=True)
+    return path

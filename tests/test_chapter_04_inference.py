@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-from chapter_04_cnn_classic import draw_images, drawing, inference
+from chapter_04_cnn_classic import draw_images, drawing, inference, vision_figures
 from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, to_input
 from chapter_04_cnn_classic.model import MODELS, ModelConfig, build
 from chapter_04_cnn_classic.pictures import read_image
@@ -20,6 +20,7 @@ from tests.conftest import ROOT
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import run
 from utils.errors import UserError
+from utils.shapes import shapes
 
 CHAPTER = ROOT / "chapter_04_cnn_classic"
 CPU = torch.device("cpu")
@@ -437,3 +438,16 @@ def test_the_shipped_pictures_are_the_scripts():
             if path.stem in ("cat", "ship"):
                 again = drawing.draw(*draw_images.SCENES[path.stem], 256)
                 assert np.abs(np.subtract(picture, again, dtype=float)).mean() < 0.1
+
+
+def test_a_figure_of_pictures_is_saved_with_few_colours(tmp_path):
+    figure = vision_figures.canvas(100, 80)
+    vision_figures.show(figure, 0, 0, 60, shapes(1, 60)[0][0])
+    path = vision_figures.save_pictures(figure, tmp_path / "figure.png")
+    saved = Image.open(path)
+    assert saved.mode == "P" and len(saved.getcolors()) <= 256
+    figure.savefig(tmp_path / "all.png")
+    whole = Image.open(tmp_path / "all.png").convert("RGB")
+    assert saved.size == whole.size
+    difference = np.abs(np.asarray(saved.convert("RGB"), dtype=float) - np.asarray(whole, dtype=float))
+    assert difference.mean() < 3 and path.stat().st_size < (tmp_path / "all.png").stat().st_size

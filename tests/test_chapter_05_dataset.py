@@ -179,3 +179,12 @@ def test_without_a_network_the_error_says_what_to_do(train, tmp_path, monkeypatc
     with pytest.raises(UserError, match=r"stl10_binary\.tar\.gz.*--dataset shapes") as error:
         dataset.stl10(tmp_path, train)
     assert ("--split test" in str(error.value)) == (not train)
+
+
+def test_resizing():
+    images = torch.full((2, 3, 12, 12), 200, dtype=torch.uint8)
+    images[:, :, 6:] = 0
+    larger = dataset.resize(images, 16)
+    assert larger.shape == (2, 3, 16, 16) and larger.dtype == torch.uint8
+    assert larger[:, :, 0].unique().tolist() == [200] and larger[:, :, -1].unique().tolist() == [0]
+    assert dataset.resize(images, 12) is images

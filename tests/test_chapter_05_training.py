@@ -139,7 +139,7 @@ def test_what_a_training_records(tmp_path):
     assert [row["epoch"] for row in results["history"]] == [1, 2, 3]
     model, about = load_model(tmp_path / "resnet18_shapes.pth", build, CPU)
     assert final["parameters"] == sum(p.numel() for p in model.parameters())
-    assert about["image_size"] == 96 and len(about["classes"]) == 10 and model.config.stem == "224"
+    assert about["image_size"] == 128 and len(about["classes"]) == 10 and model.config.stem == "224"
 
 
 def test_both_types_see_the_same_pictures(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, SCRIPTS, load_script
 
 READMES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("utils/README*.md"), *ROOT.glob("chapter_*/**/README*.md")])
 COMMAND = re.compile(r"python3? (chapter_\w+/[\w/]+\.py)([^\n`]*)")
-WRITES = re.compile(r"\b(save_figure|save_model|write_model|save_state|write_results|write_json|atomic_write)\(")
+WRITES = re.compile(r"\b(save_(figure|pictures|model|state)|write_(model|results|json)|atomic_write)\(")
 EVERYWHERE = {"help", "device", "dry_run", "seed"}  # these are honoured by `begin`
 
 

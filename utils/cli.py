@@ -136,7 +136,8 @@ def _make_folder(path: Path) -> None:
 def _plain(value: object) -> object:
     if not isinstance(value, Path):
         return value
-    return value.relative_to(ROOT).as_posix() if value.is_relative_to(ROOT) else value.name
+    path = value.absolute()  # what was typed may be relative to the working folder
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else value.name
 
 
 def _words(parser: argparse.ArgumentParser, flags: dict[str, object]) -> Iterator[str]:

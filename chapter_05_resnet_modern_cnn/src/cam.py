@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from chapter_04_cnn_classic.inference import read_all
 from chapter_04_cnn_classic.pictures import read_image
+from chapter_04_cnn_classic.vision_figures import save_pictures
 from chapter_05_resnet_modern_cnn.src import cam_figures as figures
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
 from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
-from utils.plotting import save_figure
 from utils.results import write_results
 
 Target = int | Tensor | None  # one class for the batch; one for each picture, (B,); or the most probable ones
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     drawn = {name: figures.explanation(view) for name, view in zip(names, views.values(), strict=True)}
     if len(views) > 1:
         drawn["overview"] = figures.overview(list(views.values()))
-    written = [save_figure(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+    written = [save_pictures(figure, folder / f"{name}.png") for name, figure in drawn.items()]
     write_results(folder / "cam.json", args, {"count": len(rows), "unreadable": unreadable, "pictures": rows})
     show(rows)
     print("\n".join(f"wrote {path}" for path in [*written, folder / "cam.json"]))

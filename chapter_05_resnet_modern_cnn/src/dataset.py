@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.datasets import STL10
 
 from chapter_04_cnn_classic import dataset as chapter_4
@@ -128,3 +129,11 @@ def to_input(images: Tensor) -> Tensor:
     mean = 255 * torch.tensor(MEAN, device=images.device).view(3, 1, 1)
     deviation = 255 * torch.tensor(DEVIATION, device=images.device).view(3, 1, 1)
     return ((images - mean) / deviation).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """Turn pictures (B, 3, H, W), uint8, into such of (B, 3, side, side)."""
+    if images.shape[-2:] == (side, side):
+        return images
+    resized = F.interpolate(images.float(), (side, side), mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).byte()  # bicubic curves overshoot at edges

@@ -4,7 +4,7 @@
     python chapter_05_resnet_modern_cnn/src/export.py    # compared on drawn shapes: 1 min on 2 CPU cores
     python chapter_05_resnet_modern_cnn/src/export.py --dataset stl10    # on the pictures held out
 
-A file holds the whole way from pictures (B, 3, 96, 96), uint8, to probabilities (B, 10), so nobody can forget to
+A file holds the whole way from pictures (B, 3, 128, 128), uint8, to probabilities (B, 10), so nobody can forget to
 normalise. Whoever has it needs PyTorch and nothing else:
 
     probabilities = torch.export.load("float32.pt2").module()(pictures)
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, fx, nn
 
 from chapter_03_optimization_regularization.training import score
-from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, SIDE, STL10_CLASSES, load, to_input
+from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, SIDE, STL10_CLASSES, load, resize, to_input
 from chapter_05_resnet_modern_cnn.src.model import build
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
@@ -110,18 +110,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def pictures(name: str, about: dict, root: Path, count: int) -> tuple[Tensor, Tensor]:
-    """Return at most `count` pictures (N, 3, side, side) that the network has not seen, and their labels.
-
-    Raises:
-        UserError: they are of another size than the network is for.
-    """
+    """Return at most `count` pictures (N, 3, side, side) that the network has not seen, and their labels."""
     side = about.get("image_size", SIDE)
     if name == "shapes":
         return shapes(count, side, seed=2)  # as in the split "test"
     images, labels = load(name, about.get("split", "test"), root)[1]
-    if images.shape[-1] != side:
-        raise UserError(f"--dataset {name} is of {images.shape[-1]} pixels a side, this network for {side}")
-    return images[:count], labels[:count]
+    return resize(images[:count], side), labels[:count]
 
 
 class Deployable(nn.Module):

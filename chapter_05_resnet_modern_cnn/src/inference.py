@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from chapter_04_cnn_classic.inference import BLUE, GREEN, NAME, RED, describe, print_table, read_all
-from chapter_04_cnn_classic.vision_figures import canvas, frame, show, write
+from chapter_04_cnn_classic.vision_figures import canvas, frame, save_pictures, show, write
 from chapter_05_resnet_modern_cnn.src.cam_figures import shortened
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
@@ -27,7 +27,6 @@ from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.file_io_util import atomic_write
-from utils.plotting import save_figure
 from utils.results import write_results
 
 CHAPTER = Path(__file__).resolve().parents[1]
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
             answer["neighbours"] = found
         print_neighbours(answers, final["mean_cosine"])
         drawn["neighbours.png"] = neighbour_sheet(images, answers, cosines[shown], others[shown])
-    written = [features_path, *(save_figure(figure, args.out_dir / name) for name, figure in drawn.items())]
+    written = [features_path, *(save_pictures(figure, args.out_dir / name) for name, figure in drawn.items())]
     write_results(args.out_dir / "predictions.json", args, final)
     print("\n".join(f"wrote {path}" for path in [*written, args.out_dir / "predictions.json"]))
 

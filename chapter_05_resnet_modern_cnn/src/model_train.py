@@ -15,6 +15,7 @@ Several machines: torchrun's --nnodes, --node_rank and --master_addr, and an --o
 import argparse
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -31,7 +32,7 @@ from chapter_03_optimization_regularization.mixing import cutmix, mixup, smooth_
 from chapter_03_optimization_regularization.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_05_resnet_modern_cnn.src.data_parallel import average, first_process_first, synchronise
-from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, SPLITS, load, to_input
+from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, SPLITS, load, resize, to_input
 from chapter_05_resnet_modern_cnn.src.model import DEPTHS, STEMS, ResNet, ResNetConfig, build
 from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
@@ -52,7 +53,7 @@ RATIO = 4 / 3  # a piece that is cut out is at most so much wider than high, or 
 
 def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
-    add_training_flags(parser, epochs=300, batch_size=100, lr=0.1)
+    add_training_flags(parser, epochs=210, batch_size=100, lr=0.1)
     add_data_flag(parser)
     add_recipe_flags(parser)
     parser.add_argument("--model_type", default="resnet", choices=TYPES, help="with or without shortcuts")
@@ -87,8 +88,9 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
     parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
     parser.add_argument("--label_smoothing", type=share, default=0.1, help="share of the label spread evenly")
-    parser.add_argument("--small_side", type=positive, default=80, help="pixels at first, if fewer than the pictures'")
-    parser.add_argument("--small_share", type=share, default=0.5, help="share of the epochs at this size")
+    parser.add_argument("--small_side", type=positive, default=64, help="pixels at first, if fewer than the pictures'")
+    parser.add_argument("--small_share", type=share, default=0.7, help="share of the epochs at this size")
+    parser.add_argument("--enlarge", type=amount, default=4 / 3, help="factor by which pictures are larger in tests")
     parser.add_argument("--crop", type=share, default=0.25, help="area of the smallest piece that is cut out")
     parser.add_argument("--degrees", type=amount, default=10.0, help="pictures turn by up to so much either way")
     parser.add_argument("--jitter", type=share, default=0.3, help="strength of the change of colours")
@@ -108,11 +110,12 @@ def train_one(args: argparse.Namespace) -> dict:
     if rank() > 0:
         return {}
     round_to_half(model)
-    side = test_set[0].shape[-1]
+    prepare = partial(test_input, args=args)
+    side = prepare(test_set[0][:1]).shape[-1]
     split = "validation" if args.split == "validation" else "test"
-    p, flipped = (probabilities(model, test_set[0], views=views, to_input=to_input) for views in (1, 2))
+    p, flipped = (probabilities(model, test_set[0], views=views, to_input=prepare) for views in (1, 2))
     accuracy, loss = score(p, test_set[1])
-    train_accuracy, clean_loss = score(probabilities(model, train_set[0], to_input=to_input), train_set[1])
+    train_accuracy, clean_loss = score(probabilities(model, train_set[0], to_input=prepare), train_set[1])
     summary = model_summary(model, torch.zeros(1, 3, side, side, device=args.device))
     final = {
         f"{split}_accuracy": accuracy,
@@ -248,7 +251,16 @@ def measure(model: nn.Module, data: tuple[Tensor, Tensor], held_out: tuple[Tenso
 
 
 def classify(model: nn.Module, images: Tensor, args: argparse.Namespace) -> Tensor:
-    return probabilities(model, images, args.amp, to_input=to_input)
+    return probabilities(model, images, args.amp, to_input=partial(test_input, args=args))
+
+
+def test_input(images: Tensor, args: argparse.Namespace) -> Tensor:
+    """Turn pictures (B, 3, H, W), uint8, into the larger inputs of a test.
+
+    In training a piece of a picture fills the whole side, and what is on it looks larger. Tests follow (Touvron et al.
+    2019): with pieces of a quarter of the picture at least, by 4/3 on average.
+    """
+    return to_input(resize(images, max(1, round(args.enlarge * images.shape[-1]))))
 
 
 def compare(arms: dict[str, dict], args: argparse.Namespace) -> None:
