@@ -122,3 +122,14 @@ def test_it_learns(tmp_path):
 def test_too_large_a_batch_is_one_line(tmp_path):
     with pytest.raises(UserError, match="there are 100 pictures"):
         speedrun.main([*TINY, "--batch_size", "60", "--out_dir", str(tmp_path)])
+
+
+def test_every_idea_is_measured_on_validation_pictures(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(speedrun, "IDEAS", {"the recipe": {}, "no jitter": {"jitter": 0.0}})
+    monkeypatch.setattr(speedrun, "color_jitter", lambda pixels, *amounts: seen.append(amounts) or pixels)
+    speedrun.main([*TINY, "--ideas", "--out_dir", str(tmp_path)])
+    final = json.loads((tmp_path / "speedrun_ideas.json").read_text())["final"]
+    assert [row["idea"] for row in final["table"]] == ["the recipe", "no jitter"]
+    assert final["split"] == "validation" and all("validation_accuracy_std" in row for row in final["table"])
+    assert 0 < len(seen) <= 10 and set(seen) == {(0.1, 0.1)}  # in the first of the two alone

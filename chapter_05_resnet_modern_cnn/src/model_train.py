@@ -1,10 +1,10 @@
 """Train a ResNet, or its plain twin without shortcuts, on STL-10; the flags' defaults are the shipped models' recipe.
 在 STL-10 上训练 ResNet，或去掉捷径的普通网络；各标志的默认值就是随附模型的训练配方。
 
-    python chapter_05_resnet_modern_cnn/src/model_train.py    # the shipped ResNet-18: on 2 CPU cores 65 min
-    python chapter_05_resnet_modern_cnn/src/model_train.py --model_type plainnet    # its twin: 65 min
+    python chapter_05_resnet_modern_cnn/src/model_train.py    # the shipped ResNet-18: on 2 CPU cores 45 min
+    python chapter_05_resnet_modern_cnn/src/model_train.py --model_type plainnet    # its twin: 45 min
     python chapter_05_resnet_modern_cnn/src/model_train.py --compare    # both, one after the other, in one figure
-    python chapter_05_resnet_modern_cnn/src/model_train.py --epochs 100 --batch_size 64 --lr 0.1    # shorter: 22 min
+    python chapter_05_resnet_modern_cnn/src/model_train.py --epochs 100 --batch_size 64 --lr 0.1    # shorter: 20 min
     python chapter_05_resnet_modern_cnn/src/model_train.py --dataset shapes --epochs 10    # no download: 2 min
     python chapter_05_resnet_modern_cnn/src/model_train.py --resume    # after an interruption, to the same numbers
     torchrun --nproc_per_node=2 chapter_05_resnet_modern_cnn/src/model_train.py    # each batch shared by 2 processes

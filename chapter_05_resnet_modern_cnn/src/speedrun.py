@@ -43,6 +43,16 @@ from utils.seed import set_seed
 from utils.timer import Timer
 
 SAMPLE = 1000  # pictures that tell which directions whiten
+IDEAS = {  # what --ideas changes in the recipe: one idea left out, or one that was not kept
+    "the recipe": {},
+    "mirrored at random": {"flip": "random"},
+    "convolutions start at random": {"start": "random"},
+    "no easy picture left out": {"drop": 0.0},
+    "no small pictures at first": {"small_side": 32},
+    "colours change": {"jitter": 0.14},
+    "squares hidden": {"cutout": 10},
+    "narrower": {"widths": [64, 192, 256]},
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="what to learn")
     parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
+    parser.add_argument("--ideas", action="store_true", help="measure each idea's worth, on validation pictures")
     parser.add_argument("--runs", type=positive, default=3, help="seeds, from --seed on")
     parser.add_argument("--epochs", type=positive, default=8, help="passes over the training set")
     parser.add_argument("--batch_size", type=positive, default=1000, help="pictures a step")
@@ -74,33 +85,38 @@ def main(argv: list[str] | None = None) -> None:
     tiny = {"dataset": "shapes", "train_size": 100, "runs": 2, "epochs": 2, "batch_size": 20, "widths": [8, 8, 8]}
     args = begin(parser, argv, dry_run=tiny | {"small_side": 24, "drop": 0.5, "jitter": 0.1, "amp": "off"})
 
-    *sets, classes = load(args.dataset, args.split, args.data_root, args.train_size)
+    split = "validation" if args.ideas else args.split  # ideas are chosen from, and not on test pictures
+    *sets, classes = load(args.dataset, split, args.data_root, args.train_size)
     train_set, test_set = (tuple(t.to(args.device) for t in pictures) for pictures in sets)
     if args.batch_size > (1 - args.drop) * len(train_set[1]):
         raise UserError(f"--batch_size {args.batch_size}: there are {len(train_set[1])} pictures in all")
-    rows, history = [], []
-    for seed in range(args.seed, args.seed + args.runs):
-        set_seed(seed)
-        model, log, seconds = train(train_set, len(classes), args, test_set if args.split == "validation" else None)
-        round_to_half(model)
-        single, many = (score(vote(model, test_set[0], k), test_set[1])[0] for k in (1, 6))
-        names = [f"{args.split}_{name}" for name in ("accuracy", "accuracy_single_view")]
-        rows.append({"seed": seed, names[0]: many, names[1]: single, "train_seconds": seconds})
-        history += [{"seed": seed} | row for row in log]
-        print(
-            "  ".join(
-                f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in rows[-1].items()
-            )
-        )
+    table, history, per_seed = [], [], []
+    for idea, change in (IDEAS if args.ideas else {"the recipe": {}}).items():
+        changed = argparse.Namespace(**(vars(args) | change | {"split": split}))
+        rows = []
+        for seed in range(args.seed, args.seed + args.runs):
+            set_seed(seed)
+            model, log, seconds = train(train_set, len(classes), changed, test_set if split == "validation" else None)
+            round_to_half(model)
+            accuracy, single = (score(vote(model, test_set[0], views), test_set[1])[0] for views in (6, 1))
+            names = [f"{split}_accuracy", f"{split}_accuracy_single_view", "train_seconds"]
+            rows.append(dict(zip(names, (accuracy, single, seconds), strict=True)))
+            own = {"idea": idea, "seed": seed}
+            history += [own | row for row in log]
+            per_seed.append(own | rows[-1])
+            print(f"{idea:32} seed {seed}  {accuracy:.2%}  one view {single:.2%}  {seconds:.0f} s", flush=True)
+        means = {name: mean(row[name] for row in rows) for name in names}
+        table.append({"idea": idea} | means | {f"{name}_std": spread([row[name] for row in rows]) for name in names})
+
     summary = model_summary(model, torch.zeros(1, 3, 32, 32, device=args.device))
-    final = {name: mean(row[name] for row in rows) for name in rows[0] if name != "seed"}
-    final |= {f"{name}_std": spread([row[name] for row in rows]) for name in rows[0] if name != "seed"}
-    final |= {f"{args.split}_count": len(test_set[1]), "split": args.split, "views": 6}
+    final = {f"{split}_count": len(test_set[1]), "split": split, "views": 6}
+    final |= {"table": table} if args.ideas else {name: v for name, v in table[0].items() if name != "idea"}
     final |= {"parameters": summary.parameters, "macs": summary.macs}
-    save_model(args.out_dir / "speedrun.pth", model, model.config, rows[-1] | {"classes": classes})
-    write_results(args.out_dir / "speedrun.json", args, final, history, rows)
-    save_figure(draw(history), args.out_dir / "speedrun.png")
+    name = "speedrun_ideas" if args.ideas else "speedrun"
+    if not args.ideas:
+        save_model(args.out_dir / "speedrun.pth", model, model.config, per_seed[-1] | {"classes": classes})
+        save_figure(draw(history), args.out_dir / "speedrun.png")
+    write_results(args.out_dir / f"{name}.json", args, final, history, per_seed)
     print(f"written to {args.out_dir}")
 
 
