@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     add_data_flag(parser)
     checkpoints, airplane = CHAPTER / "checkpoints", CHAPTER / "images" / "airplane.png"
     resnet, plainnet = (checkpoints / f"{name}18_stl10.pth" for name in ("resnet", "plainnet"))
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to draw; None: all that no weights lack for")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to draw; None: all for which the weights are there")
     parser.add_argument("--depths", type=positive, nargs="+", default=[20, 56], help="untrained layers: 6n + 2")
     parser.add_argument("--runs", type=positive, default=3, help="untrained networks of a kind, seeds from --seed on")
     parser.add_argument("--line_points", type=positive, default=256, help="places on the line between two pictures")
@@ -97,7 +97,10 @@ def main(argv: list[str] | None = None) -> None:
     work = {"shattered": shattered, "highways": highways}
     if TRAINED & set(parts):  # what is missing is missed before anything is computed
         networks, abouts = read_networks(args)
-        data = read_pictures(networks, abouts, args)
+        try:
+            data = read_pictures(networks, abouts, args)
+        except UserError as error:
+            raise UserError(f"{error}; --parts shattered highways need no data") from error
         work |= {name: partial(part, networks, data) for name, part in (("features", features), ("surface", surface))}
 
     final, drawn = {}, {}
