@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     add_data_flag(parser)
     checkpoints, airplane = CHAPTER / "checkpoints", CHAPTER / "images" / "airplane.png"
     resnet, plainnet = (checkpoints / f"{name}18_stl10.pth" for name in ("resnet", "plainnet"))
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to draw; None: all for which the weights are there")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to draw; None: all whose weights are there")
     parser.add_argument("--depths", type=positive, nargs="+", default=[20, 56], help="untrained layers: 6n + 2")
     parser.add_argument("--runs", type=positive, default=3, help="untrained networks of a kind, seeds from --seed on")
     parser.add_argument("--line_points", type=positive, default=256, help="places on the line between two pictures")
