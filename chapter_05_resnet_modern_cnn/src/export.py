@@ -1,7 +1,7 @@
 """Turn a trained network into a file that answers without this book's code; compare size, time and answers.
 把训练好的网络变成一个文件，没有本书的代码也能给出答案；再比较文件大小、用时和答案。
 
-    python chapter_05_resnet_modern_cnn/src/export.py    # compared on drawn shapes: 1 min on 2 CPU cores
+    python chapter_05_resnet_modern_cnn/src/export.py    # compared on drawn shapes: 2 min on 2 CPU cores
     python chapter_05_resnet_modern_cnn/src/export.py --dataset stl10    # on the pictures held out
 
 A file holds the whole way from pictures (B, 3, 128, 128), uint8, to probabilities (B, 10), so nobody can forget to
