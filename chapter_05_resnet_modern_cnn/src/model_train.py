@@ -46,7 +46,7 @@ from utils.results import write_results
 from utils.seed import set_seed
 from utils.timer import Timer
 
-TYPES = ["resnet", "plainnet"]
+TYPES = {"resnet": "ResNet", "plainnet": "PlainNet"}
 STOPS = 30  # times that a training stops to measure itself and to save its state, 130 MB each
 RATIO = 4 / 3  # a piece that is cut out is at most so much wider than high, or higher than wide
 
@@ -274,8 +274,9 @@ def compare(arms: dict[str, dict], args: argparse.Namespace) -> None:
 def draw(histories: dict[str, list[dict]]) -> Figure:
     """Draw training loss and accuracy by epoch, a colour for each network."""
     figure, (loss, accuracy) = new_figure(9, 3.4, ncols=2)
-    for (name, history), colour in zip(histories.items(), COLOURS, strict=False):
-        loss.plot([row["epoch"] for row in history], [row["train_loss"] for row in history], color=colour, label=name)
+    for (model_type, history), colour in zip(histories.items(), COLOURS, strict=False):
+        name, epochs = TYPES[model_type], [row["epoch"] for row in history]
+        loss.plot(epochs, [row["train_loss"] for row in history], color=colour, label=name)
         for key, label, style in (("train_accuracy", "training", "-"), ("validation_accuracy", "validation", "--")):
             points = [(row["epoch"], 100 * row[key]) for row in history if key in row]
             if points:
