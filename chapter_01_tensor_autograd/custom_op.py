@@ -200,7 +200,7 @@ def plot(curves: dict[str, list[float]], path: Path) -> None:
         draw(gradient_axes, z.numpy(), gradient, style)
         draw(loss_axes, np.arange(steps), np.array(curves[name] + [np.nan] * (steps - len(curves[name]))), style)
     gradient_axes.plot([], [], "X", color="0.3", markersize=9, label="inf or NaN from here on")
-    gradient_axes.legend(loc="center right")
+    gradient_axes.legend(loc="center right", fontsize=8)
     error_axes.set(title="Error of the loss, float32, label 0", xlabel="logit z", ylabel="relative error", yscale="log")
     gradient_axes.set(title="Its gradient by the logit", xlabel="logit z", ylabel="gradient")
     loss_axes.set(title="A training; half-way all labels swap", xlabel="step", ylabel="loss (nats)", yscale="log")
