@@ -1,8 +1,8 @@
 """Train one of the five classic networks on CIFAR-10; the flags' defaults are the recipe of the shipped VGG.
 在 CIFAR-10 上训练五个经典网络之一；各标志的默认值就是随附 VGG 的训练配方。
 
-    python chapter_04_cnn_classic/train.py    # the shipped model: on 2 CPU cores 1 h
-    python chapter_04_cnn_classic/train.py --epochs 100 --batch_size 128 --lr 0.001    # longer: 5.5 h, a GPU minutes
+    python chapter_04_cnn_classic/train.py    # the shipped model: on 2 CPU cores 50 min
+    python chapter_04_cnn_classic/train.py --epochs 100 --batch_size 128 --lr 0.001    # longer: 3 h, a GPU minutes
     python chapter_04_cnn_classic/train.py --model lenet --epochs 20    # 3 min
     python chapter_04_cnn_classic/train.py --dataset shapes --epochs 6    # no download: 2 min
     python chapter_04_cnn_classic/train.py --resume    # after an interruption, to the same numbers
@@ -44,7 +44,7 @@ GREY = 120  # about the mean of all pictures' bytes: what is hidden looks like n
 
 def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
-    add_training_flags(parser, epochs=18, batch_size=256, lr=2e-2)
+    add_training_flags(parser, epochs=28, batch_size=256, lr=2e-2)
     add_data_flag(parser)
     add_recipe_flags(parser)
     parser.add_argument("--model", default="vgg", choices=MODELS, help="which network")

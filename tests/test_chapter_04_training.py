@@ -276,7 +276,7 @@ def test_the_shipped_model_gives_its_recorded_output_and_reaches_the_target():
     results = read(CHAPTER / "results/train_vgg.json")
     final = results["final"]
     assert final["test_count"] == 10_000 and final["split"] == "test" and results["flags"]["model"] == "vgg"
-    assert final["test_accuracy"] == about["test_accuracy"] >= 0.93
+    assert final["test_accuracy"] == about["test_accuracy"] >= 0.94
     assert final["train_seconds"] <= 3600
     assert SHIPPED.stat().st_size <= 14_000_000
 
