@@ -54,3 +54,13 @@ def test_a_shipped_network_scores_what_was_recorded(name):
     chosen = torch.arange(0, len(labels), 4)  # 250 pictures of 1,000
     p = probabilities(model, resize(images[chosen], about["image_size"]), to_input=to_input)
     assert score(p, labels[chosen])[0] == pytest.approx(about["test_accuracy"], abs=0.06)
+
+
+def test_the_speedrun_took_eleven_minutes_at_most_and_was_measured_once_on_all_test_pictures():
+    results = json.loads((CHAPTER / "results/speedrun.json").read_text(encoding="utf-8"))
+    final, rows = results["final"], results["per_seed"]
+    assert final["split"] == "test" and final["test_count"] == 10_000 and len({row["seed"] for row in rows}) == 3
+    for name in ("test_accuracy", "test_accuracy_single_view", "train_seconds"):
+        assert final[name] == pytest.approx(sum(row[name] for row in rows) / 3)
+    assert final["test_accuracy"] >= 0.94 and final["train_seconds"] <= 660
+    assert not any("accuracy" in key for row in results["history"] for key in row)  # none while training

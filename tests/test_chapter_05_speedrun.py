@@ -133,3 +133,27 @@ def test_every_idea_is_measured_on_validation_pictures(tmp_path, monkeypatch):
     assert [row["idea"] for row in final["table"]] == ["the recipe", "no jitter"]
     assert final["split"] == "validation" and all("validation_accuracy_std" in row for row in final["table"])
     assert 0 < len(seen) <= 10 and set(seen) == {(0.1, 0.1)}  # in the first of the two alone
+
+
+def test_every_idea_changes_something_that_the_recipe_has(tmp_path, monkeypatch):
+    """Else a row of the table would be the recipe under another name."""
+    asked = []
+
+    def watch(data, n_classes, args, watched):
+        asked.append(vars(args))
+        return SpeedNet(SpeedConfig(n_classes, [8, 8, 8])), [], 1.0
+
+    monkeypatch.setattr(speedrun, "train", watch)
+    flags = ["--dataset", "shapes", "--train_size", "100", "--batch_size", "20", "--runs", "1"]
+    speedrun.main(["--ideas", *flags, "--device", "cpu", "--out_dir", str(tmp_path)])
+    recipe, *others = asked
+    assert len(others) > 10 and all(other != recipe for other in others)
+
+
+@pytest.mark.parametrize("idea", ["first layer learned, not whitened", "lengths not kept", "AdamW for Muon"])
+def test_an_idea_left_out_trains_too(tmp_path, monkeypatch, idea):
+    monkeypatch.setattr(speedrun, "IDEAS", {"the recipe": {}, idea: speedrun.IDEAS[idea]})
+    speedrun.main([*TINY, "--ideas", "--out_dir", str(tmp_path)])
+    history = json.loads((tmp_path / "speedrun_ideas.json").read_text())["history"]
+    losses = [[row["train_loss"] for row in history if row["idea"] == name] for name in ("the recipe", idea)]
+    assert losses[0] != losses[1] and all(loss > 0 for loss in losses[0] + losses[1])
