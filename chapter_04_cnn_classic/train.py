@@ -159,7 +159,12 @@ def augment(images: Tensor, flip: float | Tensor, shift: int, cutout: int) -> Te
 
     Args:
         flip: the probability of being mirrored, or (B,), bool, which ones are.
+
+    Raises:
+        UserError: a shift by a whole picture or more.
     """
+    if shift >= images.shape[-1]:
+        raise UserError(f"--shift {shift}: the pictures have {images.shape[-1]} pixels a side")
     chance = flip.float().view(-1, 1, 1, 1) if isinstance(flip, Tensor) else flip
     images = augmentation.random_shift(augmentation.random_flip(images, chance), shift, padding="reflect")
     return augmentation.cutout(images, cutout, fill=GREY) if cutout else images

@@ -119,9 +119,21 @@ def test_it_learns(tmp_path):
     assert json.loads((tmp_path / "speedrun.json").read_text())["final"]["test_accuracy"] > 0.8
 
 
-def test_too_large_a_batch_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="there are 100 pictures"):
-        speedrun.main([*TINY, "--batch_size", "60", "--out_dir", str(tmp_path)])
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--batch_size", "60", "there are 50 pictures after"),
+        ("--small_side", "8", "fewer than 9 pixels"),
+        ("--shift", "32", "the pictures have 32 pixels a side"),
+    ],
+)
+def test_an_impossible_flag_is_one_line(tmp_path, flag, value, message):
+    with pytest.raises(UserError, match=message):
+        speedrun.main([*TINY, flag, value, "--out_dir", str(tmp_path)])
+
+
+def test_the_smallest_side_and_the_greatest_shift_work(tmp_path):
+    speedrun.main([*TINY, "--small_side", "9", "--shift", "31", "--out_dir", str(tmp_path)])
 
 
 def test_every_idea_is_measured_on_validation_pictures(tmp_path, monkeypatch):

@@ -220,7 +220,8 @@ def test_networks_of_degradation_are_rebuilt_by_their_own_fields(tmp_path):
     "words, message",
     [
         (["--parts", "features", "--resnet", "missing.pth"], "missing.pth: no such file"),
-        (["--points", "4"], "an odd number"),
+        (["--points", "4"], "in the middle"),
+        (["--points", "1"], "in the middle"),
         (["--depths", "18"], "6n \\+ 2"),
         (["--line_points", "5"], "at least 16"),
     ],

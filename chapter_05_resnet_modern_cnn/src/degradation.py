@@ -1,7 +1,7 @@
 """Deeper and worse: plain networks of 20 to 56 layers against residual ones on CIFAR-10 (He et al. 2016a, section 4.2).
-越深越差：20 到 56 层的朴素网络与残差网络在 CIFAR-10 上的对比（He 等人 2016a，第 4.2 节）。
+越深越差：20 到 56 层的普通网络与残差网络在 CIFAR-10 上的对比（He 等人 2016a，第 4.2 节）。
 
-    python chapter_05_resnet_modern_cnn/src/degradation.py    # on 2 CPU cores: 2.5 h
+    python chapter_05_resnet_modern_cnn/src/degradation.py    # on 2 CPU cores: 1.6 h
     python chapter_05_resnet_modern_cnn/src/degradation.py --resume    # after an interruption, to the same numbers
     python chapter_05_resnet_modern_cnn/src/degradation.py --dataset shapes --runs 1    # no download: 8 min
 
@@ -150,6 +150,7 @@ class Trainings:
         state = path.with_suffix(".state")
         epochs = max(1, round(args.trial_share * args.epochs)) if trial else args.epochs
         defined_by = {key: args.flags[key] for key in DEFINING} | {"lr": lr, "seed": seed, "epochs": epochs}
+        self.bar.total = max(self.bar.total, self.bar.n + 1)  # a grid of rates has grown
         self.bar.set_description(name)
         row = finished(path, defined_by) if args.resume else None
         if row is None:

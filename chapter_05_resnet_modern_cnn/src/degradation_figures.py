@@ -1,5 +1,5 @@
 """The figures of degradation.py: how deep plain networks fall behind, and what their gradients look like.
-degradation.py 的图：深的朴素网络如何落后，以及它们的梯度是什么样子。
+degradation.py 的图：深的普通网络如何落后，以及它们的梯度是什么样子。
 """
 
 from statistics import mean

@@ -154,7 +154,7 @@ def from_torchvision(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 # --- one skeleton for all, for pictures of 32 x 32 --------------------------------------------------------------------
 
 FAMILIES = {  # width, and blocks of the three stages: as many multiply-accumulates as "basic", 41 million, within 5 %
-    "basic": (16, (3, 3, 3)),  # 16, 32, 64 channels: ResNet-20 (He et al. 2016a)
+    "basic": (16, (3, 3, 3)),  # 16, 32, 64 channels: ResNet-20 (He et al. 2016a) with option B
     "bottleneck": (16, (2, 3, 3)),  # as many inside, four times as many outside
     "se": (16, (3, 3, 3)),  # basic blocks with squeeze-and-excitation
     "resnext": (32, (2, 2, 2)),  # 32, 64, 128 channels inside, twice as many outside

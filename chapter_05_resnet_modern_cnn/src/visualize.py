@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"--depths {depth}: these networks have 6n + 2 layers, such as 20 or 56")
     if args.line_points < 16:
         raise UserError(f"--line_points {args.line_points}: it takes at least 16 to compare neighbours")
-    if args.points % 2 == 0:
-        raise UserError(f"--points {args.points}: an odd number has one in the middle, where the network itself is")
+    if args.points < 3 or args.points % 2 == 0:
+        raise UserError(f"--points {args.points}: 3, 5, ... have one in the middle, where the network itself is")
 
     there = all(path is None or path.exists() for path in (args.resnet, args.plainnet))
     parts = args.parts or [part for part in PARTS if there or part not in TRAINED]

@@ -163,9 +163,8 @@ def surfaces(axis: Tensor, found: dict[str, Tensor]) -> Figure:
     for i, (name, loss) in enumerate(found.items()):
         heights = loss.log10().clamp(min=low)
         relief = figure.add_subplot(2, len(found), i + 1, projection="3d")
-        relief.plot_surface(
-            x, y, heights.numpy(), cmap="viridis", vmin=low, vmax=high, antialiased=False, rcount=30, ccount=30
-        )
+        looks = {"cmap": "viridis", "vmin": low, "vmax": high, "antialiased": False}
+        relief.plot_surface(x, y, heights.numpy(), rcount=len(axis), ccount=len(axis), **looks)
         relief.set(zlim=(low, high), xlabel="direction a", ylabel="direction b", xticks=TICKS, yticks=TICKS)
         relief.set_zlabel("loss (nats)", labelpad=2)
         relief.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.2g}"))
