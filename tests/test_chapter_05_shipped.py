@@ -10,6 +10,7 @@ import torch
 from chapter_03_optimization_regularization.training import probabilities, score
 from chapter_05_resnet_modern_cnn.src.dataset import load, resize, to_input
 from chapter_05_resnet_modern_cnn.src.model import build
+from chapter_05_resnet_modern_cnn.src.speedrun import IDEAS
 from tests.conftest import ROOT
 from utils.checkpoint import load_model, probe_input
 from utils.data import default_data_root
@@ -64,3 +65,17 @@ def test_the_speedrun_took_eleven_minutes_at_most_and_was_measured_once_on_all_t
         assert final[name] == pytest.approx(sum(row[name] for row in rows) / 3)
     assert final["test_accuracy"] >= 0.94 and final["train_seconds"] <= 660
     assert not any("accuracy" in key for row in results["history"] for key in row)  # none while training
+
+
+def test_every_idea_of_the_race_has_a_row_from_pictures_that_were_not_for_testing():
+    final = json.loads((CHAPTER / "results/speedrun_ideas.json").read_text(encoding="utf-8"))["final"]
+    assert [row["idea"] for row in final["table"]] == list(IDEAS)
+    assert final["split"] == "validation" and final["validation_count"] == 5000
+
+
+def test_the_loss_was_cut_through_around_both_kinds_of_network():
+    found = json.loads((CHAPTER / "results/loss_surface.json").read_text(encoding="utf-8"))["final"]["surface"]
+    for network in (found["resnet"], found["plainnet"]):
+        loss, middle = torch.tensor(network["loss"]), len(found["axis"]) // 2
+        assert loss.shape == (31, 31)
+        assert loss[middle, middle] < 1.02 * loss.min() < loss.max()  # each lies at the bottom of its slice
