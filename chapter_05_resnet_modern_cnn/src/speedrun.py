@@ -2,7 +2,7 @@
 用 CPU 尽快把 CIFAR-10 训练到 94 %：一个小小的普通网络，加上每一个能缩短训练的想法。
 
     python chapter_05_resnet_modern_cnn/src/speedrun.py    # three seeds on 2 CPU cores: 22 min
-    python chapter_05_resnet_modern_cnn/src/speedrun.py --ideas --epochs 5 --runs 1    # the worth of each idea: 45 min
+    python chapter_05_resnet_modern_cnn/src/speedrun.py --ideas --epochs 5 --runs 1    # the worth of each idea: 40 min
     python chapter_05_resnet_modern_cnn/src/speedrun.py --dataset shapes --epochs 3    # no download: 2 min
 
 The clock runs while the network is made and trained, with all that pictures go through; it stops for measurements.
