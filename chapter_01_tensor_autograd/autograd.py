@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from chapter_01_tensor_autograd.worked_graphs import (
+from chapter_01_tensor_autograd.graphs.worked_graphs import (
     ENGINE,
     PYTORCH,
     Arrays,

@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from chapter_01_tensor_autograd import ops
-from chapter_01_tensor_autograd.engine import Tensor
+from chapter_01_tensor_autograd.engine import Tensor, ops
 from chapter_01_tensor_autograd.model import MLPConfig, mlp
 from chapter_01_tensor_autograd.nn import SGD, Linear, Sequential
 from utils.cli import add_output_flags, begin, positive, run, script_parser

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from chapter_01_tensor_autograd.engine import ancestors
-from chapter_01_tensor_autograd.graph_drawing import Arrow, Box, Graph, draw, to_graphviz
-from chapter_01_tensor_autograd.worked_graphs import ENGINE, PYTORCH, WorkedGraph, backward, forward, network
+from chapter_01_tensor_autograd.graphs.graph_drawing import Arrow, Box, Graph, draw, to_graphviz
+from chapter_01_tensor_autograd.graphs.worked_graphs import ENGINE, PYTORCH, WorkedGraph, backward, forward, network
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.file_io_util import atomic_write
 from utils.plotting import save_figure

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from chapter_01_tensor_autograd import ops
 from chapter_01_tensor_autograd.dataset import FASHION_CLASSES, normalise, spirals, split_fashion_mnist, two_moons
-from chapter_01_tensor_autograd.engine import Tensor, no_grad
+from chapter_01_tensor_autograd.engine import Tensor, no_grad, ops
 from chapter_01_tensor_autograd.model import MLPConfig, mlp
 from chapter_01_tensor_autograd.nn import Adam, Sequential
 from utils.checkpoint import load_state, probe_input, save_state, write_model

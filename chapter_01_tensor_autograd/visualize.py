@@ -14,10 +14,9 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.colors import to_rgb
 from tqdm import tqdm
 
-from chapter_01_tensor_autograd import ops
 from chapter_01_tensor_autograd.dataset import spirals, two_moons
-from chapter_01_tensor_autograd.engine import Tensor, no_grad
-from chapter_01_tensor_autograd.functional_ad import jacobian
+from chapter_01_tensor_autograd.engine import Tensor, no_grad, ops
+from chapter_01_tensor_autograd.engine.functional_ad import jacobian
 from chapter_01_tensor_autograd.model import MLPConfig, build, mlp
 from chapter_01_tensor_autograd.nn import Adam, Sequential
 from utils.checkpoint import read_model

@@ -19,9 +19,9 @@ import torch
 from tqdm import tqdm
 
 from chapter_01_tensor_autograd.dataset import spirals
-from chapter_02_nn_basics_mlp import linear_figures as figures
 from chapter_02_nn_basics_mlp import linear_models as lm
 from chapter_02_nn_basics_mlp.activations import ReLU
+from chapter_02_nn_basics_mlp.figures import linear as figures
 from chapter_02_nn_basics_mlp.losses import mse
 from chapter_02_nn_basics_mlp.manual_backprop import cross_entropy_loss, loss_and_gradients
 from chapter_02_nn_basics_mlp.measures import accuracy, rmse

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from chapter_02_nn_basics_mlp import dataset, engine_twin, mlp_figures
+from chapter_02_nn_basics_mlp import dataset, engine_twin
 from chapter_02_nn_basics_mlp.activations import ACTIVATIONS
+from chapter_02_nn_basics_mlp.figures import mlp as mlp_figures
 from chapter_02_nn_basics_mlp.losses import cross_entropy, mse
 from chapter_02_nn_basics_mlp.measures import accuracy, answers, rmse, summary, two_views
 from chapter_02_nn_basics_mlp.mlp_files import prepare_states, publish, ship

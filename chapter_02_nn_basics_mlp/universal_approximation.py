@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from chapter_02_nn_basics_mlp import approximation_figures as figures
 from chapter_02_nn_basics_mlp.constructive import count_linear_regions, interpolate, sawtooth, squaring
 from chapter_02_nn_basics_mlp.dataset import SURFACE_SIDE, periodic_target, surface_target
+from chapter_02_nn_basics_mlp.figures import approximation as figures
 from chapter_02_nn_basics_mlp.initialization import INITIALIZERS
 from chapter_02_nn_basics_mlp.losses import mse
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization import normalization_figures as figures
-from chapter_03_optimization_regularization.averaging import recompute_batch_norm
 from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, load, to_input
+from chapter_03_optimization_regularization.experiments.plain_net import PlainNet, measure_signals
+from chapter_03_optimization_regularization.figures import normalization as figures
 from chapter_03_optimization_regularization.normalization import NORMS
-from chapter_03_optimization_regularization.plain_net import PlainNet, measure_signals
-from chapter_03_optimization_regularization.schedules import cosine
+from chapter_03_optimization_regularization.optimizers.averaging import recompute_batch_norm
+from chapter_03_optimization_regularization.optimizers.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.errors import UserError

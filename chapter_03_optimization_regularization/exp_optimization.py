@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from chapter_02_nn_basics_mlp.losses import cross_entropy
-from chapter_03_optimization_regularization import optimization_plots as plots
 from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, load
-from chapter_03_optimization_regularization.landscapes import LANDSCAPES, quickest
+from chapter_03_optimization_regularization.experiments.landscapes import LANDSCAPES, quickest
+from chapter_03_optimization_regularization.figures import optimizer_comparison as plots
+from chapter_03_optimization_regularization.figures.optimization_paths import save_small
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
-from chapter_03_optimization_regularization.optimization_figures import save_small
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SAM
-from chapter_03_optimization_regularization.schedules import cosine
+from chapter_03_optimization_regularization.optimizers.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization import regularization_figures as figures
-from chapter_03_optimization_regularization.calibration import calibration_error, mask_averages, reliability
 from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, few, load
+from chapter_03_optimization_regularization.experiments.calibration import calibration_error, mask_averages, reliability
+from chapter_03_optimization_regularization.experiments.recipe import Recipe, train
+from chapter_03_optimization_regularization.figures import regularization as figures
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
-from chapter_03_optimization_regularization.recipe import Recipe, train
 from chapter_03_optimization_regularization.training import probabilities, score
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.plotting import save_figure

@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization import augmentation, mixing
-from chapter_03_optimization_regularization.averaging import EMA
-from chapter_03_optimization_regularization.clipping import clip_by_norm_
 from chapter_03_optimization_regularization.dataset import DATASETS, load, to_input
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.normalization import NORMS
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
-from chapter_03_optimization_regularization.schedules import SCHEDULES, Schedule, warmup
+from chapter_03_optimization_regularization.optimizers.averaging import EMA
+from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
+from chapter_03_optimization_regularization.optimizers.schedules import SCHEDULES, Schedule, warmup
+from chapter_03_optimization_regularization.regularization import augmentation, mixing
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, natural, positive, run, script_parser, share

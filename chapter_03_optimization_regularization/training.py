@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_03_optimization_regularization.dataset import to_input
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, Muon, Optimizer
-from chapter_03_optimization_regularization.schedules import Factor, Schedule
+from chapter_03_optimization_regularization.optimizers.schedules import Factor, Schedule
 from utils.device import autocast
 
 

@@ -21,10 +21,16 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from chapter_01_tensor_autograd.dataset import spirals
 from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
-from chapter_03_optimization_regularization import optimization_figures as figures
-from chapter_03_optimization_regularization.landscapes import LANDSCAPES, Landscape, quickest, ravine, trajectory
+from chapter_03_optimization_regularization.experiments.landscapes import (
+    LANDSCAPES,
+    Landscape,
+    quickest,
+    ravine,
+    trajectory,
+)
+from chapter_03_optimization_regularization.figures import optimization_paths as figures
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SGD
-from chapter_03_optimization_regularization.schedules import SCHEDULES, cosine, warmup
+from chapter_03_optimization_regularization.optimizers.schedules import SCHEDULES, cosine, warmup
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chapter_04_cnn_classic.conv import conv2d_im2col, conv2d_loops
-from chapter_04_cnn_classic.conv_fast import conv2d_fft, conv2d_winograd
+from chapter_04_cnn_classic.conv.fast import conv2d_fft, conv2d_winograd
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results

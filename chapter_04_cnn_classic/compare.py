@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization.mixing import smooth_labels, soft_cross_entropy
-from chapter_03_optimization_regularization.schedules import cosine, warmup
+from chapter_03_optimization_regularization.optimizers.schedules import cosine, warmup
+from chapter_03_optimization_regularization.regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
 from chapter_04_cnn_classic.dataset import DATASETS, Pictures, load, to_input
 from chapter_04_cnn_classic.model import ModelConfig, build

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from chapter_01_tensor_autograd.dim_transform_torch import numbers, say, section
-from chapter_04_cnn_classic import conv_figures as figures
 from chapter_04_cnn_classic.conv import conv2d_im2col, output_size
-from chapter_04_cnn_classic.model import MODELS, build, conv_block
-from chapter_04_cnn_classic.receptive_field import (
+from chapter_04_cnn_classic.conv.receptive_field import (
     Field,
     effective_field,
     measured_receptive_field,
@@ -26,6 +24,8 @@ from chapter_04_cnn_classic.receptive_field import (
     receptive_field,
     stage_paths,
 )
+from chapter_04_cnn_classic.figures import conv as figures
+from chapter_04_cnn_classic.model import MODELS, build, conv_block
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from chapter_04_cnn_classic import detection_figures as figures
+from chapter_04_cnn_classic.conv.receptive_field import receptive_field
 from chapter_04_cnn_classic.dataset import DATASETS, MEAN, load, to_input
 from chapter_04_cnn_classic.detection import (
     add_output,
@@ -35,9 +35,9 @@ from chapter_04_cnn_classic.detection import (
     sweep,
     vote,
 )
+from chapter_04_cnn_classic.detection.scenes import Scene, background, scene
+from chapter_04_cnn_classic.figures import detection as figures
 from chapter_04_cnn_classic.model import ConvNet, build
-from chapter_04_cnn_classic.receptive_field import receptive_field
-from chapter_04_cnn_classic.scenes import Scene, background, scene
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser, share
 from utils.data import batches

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chapter_04_cnn_classic.drawing import Polygon, Shape, Stops, draw, limb, mirror, oval, smooth, turn
+from chapter_04_cnn_classic.figures.drawing import Polygon, Shape, Stops, draw, limb, mirror, oval, smooth, turn
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.file_io_util import atomic_write
 

@@ -22,11 +22,11 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization import augmentation
-from chapter_03_optimization_regularization.averaging import EMA
-from chapter_03_optimization_regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
-from chapter_03_optimization_regularization.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.optimizers.averaging import EMA
+from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.regularization import augmentation
+from chapter_03_optimization_regularization.regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_04_cnn_classic.dataset import DATASETS, load, to_input
 from chapter_04_cnn_classic.model import MODELS, ConvNet, ModelConfig, build

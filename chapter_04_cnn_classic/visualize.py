@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from chapter_03_optimization_regularization.training import probabilities
-from chapter_04_cnn_classic import vision_figures as figures
 from chapter_04_cnn_classic.attribution import (
     colour_axes,
     input_gradient,
@@ -27,6 +26,7 @@ from chapter_04_cnn_classic.attribution import (
     smooth_saliency,
     top_places,
 )
+from chapter_04_cnn_classic.conv.receptive_field import Field, receptive_field, stage_paths
 from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, DATASETS, load, to_input
 from chapter_04_cnn_classic.evaluation import (
     confusion_matrix,
@@ -35,8 +35,8 @@ from chapter_04_cnn_classic.evaluation import (
     per_class,
     top_k_accuracy,
 )
+from chapter_04_cnn_classic.figures import vision as figures
 from chapter_04_cnn_classic.model import ConvNet, build
-from chapter_04_cnn_classic.receptive_field import Field, receptive_field, stage_paths
 from chapter_04_cnn_classic.train import GREY
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, natural, positive, run, script_parser

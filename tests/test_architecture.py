@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT, SCRIPTS
 
 MODULES = sorted([*ROOT.glob("utils/*.py"), *ROOT.glob("chapter_*/**/*.py")])
-TESTS = sorted(ROOT.glob("tests/*.py"))
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
 PLACES = [ROOT / "utils", ROOT / "tests", *ROOT.glob("chapter_*")]
 MB = 1_000_000
 LIMITS = {".gif": 3 * MB} | dict.fromkeys([".png", ".jpg", ".webp", ".svg"], 0.3 * MB)

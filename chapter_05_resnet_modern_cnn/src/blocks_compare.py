@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from chapter_04_cnn_classic.compare import load_sets, print_table, race
 from chapter_04_cnn_classic.dataset import DATASETS
-from chapter_05_resnet_modern_cnn.src.modern_networks import FAMILIES, build, skeleton
+from chapter_05_resnet_modern_cnn.src.networks.modern_networks import FAMILIES, build, skeleton
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results

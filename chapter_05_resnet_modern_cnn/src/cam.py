@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from chapter_04_cnn_classic.figures.vision import save_pictures
 from chapter_04_cnn_classic.inference import read_all
 from chapter_04_cnn_classic.pictures import read_image
-from chapter_04_cnn_classic.vision_figures import save_pictures
-from chapter_05_resnet_modern_cnn.src import cam_figures as figures
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
+from chapter_05_resnet_modern_cnn.src.figures import cam as figures
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
 from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser

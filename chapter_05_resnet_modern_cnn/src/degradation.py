@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_03_optimization_regularization.exp_normalization import best, spread, tune
-from chapter_03_optimization_regularization.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_04_cnn_classic.dataset import DATASETS, load, to_input
 from chapter_04_cnn_classic.train import augment
-from chapter_05_resnet_modern_cnn.src import degradation_figures as figures
-from chapter_05_resnet_modern_cnn.src.cifar_resnet import CifarConfig, CifarResNet, build
-from chapter_05_resnet_modern_cnn.src.signals import layer_norms, typical
+from chapter_05_resnet_modern_cnn.src.figures import degradation as figures
+from chapter_05_resnet_modern_cnn.src.networks.cifar_resnet import CifarConfig, CifarResNet, build
+from chapter_05_resnet_modern_cnn.src.probes.signals import layer_norms, typical
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser, share
 from utils.data import batches

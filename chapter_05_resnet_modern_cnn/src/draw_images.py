@@ -27,8 +27,8 @@ from chapter_04_cnn_classic.draw_images import (
     TRUCK,
     both,
 )
-from chapter_04_cnn_classic.drawing import Shape, Stops, limb, oval, smooth
-from chapter_05_resnet_modern_cnn.src.painting import Layer, paint
+from chapter_04_cnn_classic.figures.drawing import Shape, Stops, limb, oval, smooth
+from chapter_05_resnet_modern_cnn.src.figures.painting import Layer, paint
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.file_io_util import atomic_write
 

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
+from chapter_04_cnn_classic.figures.vision import canvas, frame, save_pictures, show, write
 from chapter_04_cnn_classic.inference import BLUE, GREEN, NAME, RED, describe, print_table, read_all
-from chapter_04_cnn_classic.vision_figures import canvas, frame, save_pictures, show, write
-from chapter_05_resnet_modern_cnn.src.cam_figures import shortened
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
+from chapter_05_resnet_modern_cnn.src.figures.cam import shortened
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
 from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser

@@ -26,10 +26,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization.augmentation import affine, affine_matrices, color_jitter
-from chapter_03_optimization_regularization.averaging import EMA
-from chapter_03_optimization_regularization.mixing import cutmix, mixup, smooth_labels, soft_cross_entropy
-from chapter_03_optimization_regularization.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.optimizers.averaging import EMA
+from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.regularization.augmentation import affine, affine_matrices, color_jitter
+from chapter_03_optimization_regularization.regularization.mixing import (
+    cutmix,
+    mixup,
+    smooth_labels,
+    soft_cross_entropy,
+)
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_05_resnet_modern_cnn.src.data_parallel import average, first_process_first, synchronise
 from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, SPLITS, load, resize, to_input

@@ -24,15 +24,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization.augmentation import color_jitter
 from chapter_03_optimization_regularization.exp_normalization import spread
-from chapter_03_optimization_regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.optimizers import SGD, AdamW, Muon
-from chapter_03_optimization_regularization.schedules import Schedule
+from chapter_03_optimization_regularization.optimizers.schedules import Schedule
+from chapter_03_optimization_regularization.regularization.augmentation import color_jitter
+from chapter_03_optimization_regularization.regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.training import score
 from chapter_04_cnn_classic.dataset import DATASETS, load, to_input
 from chapter_04_cnn_classic.train import augment
-from chapter_05_resnet_modern_cnn.src.speed_net import SpeedConfig, SpeedNet, build, whitening_filters
+from chapter_05_resnet_modern_cnn.src.networks.speed_net import SpeedConfig, SpeedNet, build, whitening_filters
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser, share
 from utils.data import batches

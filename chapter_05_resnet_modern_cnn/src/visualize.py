@@ -37,9 +37,11 @@ from chapter_03_optimization_regularization.exp_normalization import spread
 from chapter_03_optimization_regularization.training import probabilities, score
 from chapter_04_cnn_classic import dataset as classic
 from chapter_04_cnn_classic.pictures import read_image
-from chapter_05_resnet_modern_cnn.src import cifar_resnet, dataset, landscape, model, signals
-from chapter_05_resnet_modern_cnn.src import visualize_figures as figures
+from chapter_05_resnet_modern_cnn.src import dataset, model
 from chapter_05_resnet_modern_cnn.src.degradation import KINDS
+from chapter_05_resnet_modern_cnn.src.figures import visualize as figures
+from chapter_05_resnet_modern_cnn.src.networks import cifar_resnet
+from chapter_05_resnet_modern_cnn.src.probes import landscape, signals
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
 from utils.data import batches

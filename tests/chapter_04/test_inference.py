@@ -1,0 +1,455 @@
+"""Chapter 4 reads any picture file, names what is on it, complains in one line, and draws its own ten pictures.
+第 4 章：读取任意图片文件并给出类别，出错时只说一行，还会自己画十张图。
+"""
+
+import json
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageColor
+
+from chapter_04_cnn_classic import draw_images, inference
+from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, to_input
+from chapter_04_cnn_classic.figures import drawing
+from chapter_04_cnn_classic.figures import vision as vision_figures
+from chapter_04_cnn_classic.model import MODELS, ModelConfig, build
+from chapter_04_cnn_classic.pictures import read_image
+from tests.conftest import ROOT
+from utils.checkpoint import round_to_half, save_model
+from utils.cli import run
+from utils.errors import UserError
+from utils.shapes import shapes
+
+CHAPTER = ROOT / "chapter_04_cnn_classic"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    """A small network that has learned nothing, but has opinions."""
+    torch.manual_seed(0)
+    config = ModelConfig(width=0.1)
+    model = build(vars(config))
+    round_to_half(model)
+    path = tmp_path_factory.mktemp("model") / "tiny.pth"
+    about = {"classes": CIFAR10_CLASSES, "split": "test", "test_accuracy": 0.125, "test_count": 8}
+    save_model(path, model, config, about)
+    return path
+
+
+def halves(width=80, height=60, mode="RGB"):
+    """Black on the left, white on the right."""
+    picture = Image.new("L", (width, height))
+    picture.paste(255, (width // 2, 0, width, height))
+    return picture.convert(mode)
+
+
+def colour_of(pixels):
+    """The mean colour of pixels (3, ...)."""
+    return pixels.float().flatten(1).mean(dim=1)
+
+
+def assert_colour(pixels, name, tolerance=0):
+    expected = torch.tensor(ImageColor.getrgb(name)).view(3, *[1] * (pixels.ndim - 1))
+    assert (pixels.int() - expected).abs().max() <= tolerance
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [(mode, "png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")]
+    + [(mode, "jpg") for mode in ("L", "RGB", "CMYK")]
+    + [(mode, "tif") for mode in ("1", "L", "YCbCr", "CMYK", "RGBA", "F", "I;16")]
+    + [("RGB", "bmp"), ("P", "gif"), ("L", "gif"), ("RGB", "ppm")],
+)
+def test_every_mode_shows_the_same_picture(tmp_path, mode, suffix):
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(halves(mode="L")).astype(np.uint16) * 257)
+    else:
+        picture = halves(mode="RGB").convert(mode)
+    picture.save(tmp_path / f"x.{suffix}")
+    pixels = read_image(tmp_path / f"x.{suffix}")
+    assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.uint8
+    assert_colour(pixels[:, :, :14], "black", 4)
+    assert_colour(pixels[:, :, 18:], "white", 4)
+
+
+def test_sixteen_bits_keep_the_upper_eight(tmp_path):
+    ramp = np.linspace(0, 65535, 32).round().astype(np.uint16)
+    Image.fromarray(np.tile(ramp, (32, 1))).save(tmp_path / "ramp.png")
+    assert read_image(tmp_path / "ramp.png")[0, 0].tolist() == (ramp >> 8).tolist()
+    Image.fromarray(np.full((9, 9), 200, np.uint16)).save(tmp_path / "dim.png")
+    assert_colour(read_image(tmp_path / "dim.png"), "black")  # 200 of 65,535, not of 255
+
+
+def test_floating_point_numbers_are_stretched(tmp_path):
+    values = np.tile(np.linspace(-3, 7, 32, dtype=np.float32), (32, 1))
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    pixels = read_image(tmp_path / "x.tif")[0, 0].tolist()
+    assert pixels[0] == 0 and pixels[-1] == 255 and pixels == sorted(pixels)
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    picture = Image.new("RGBA", (640, 640), (0, 0, 255, 255))
+    picture.paste((255, 0, 0, 0), (320, 0, 640, 640))  # an invisible red must not bleed into the blue
+    picture.save(tmp_path / "x.png")
+    pixels = read_image(tmp_path / "x.png").int()
+    assert_colour(pixels[:, :, :14], "blue")
+    assert_colour(pixels[:, :, 18:], "white")
+    assert (pixels[0] <= pixels[2]).all() and (pixels[0] - pixels[1]).abs().max() <= 1
+    Image.new("RGBA", (5, 5), (255, 0, 0, 128)).save(tmp_path / "half.png")
+    assert_colour(read_image(tmp_path / "half.png"), "#ff7f7f", 1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_a_palette_and_its_transparent_colour(tmp_path, suffix):
+    picture = Image.new("P", (300, 300), 2)
+    picture.putpalette([0, 255, 0, 255, 0, 0, 0, 0, 255])
+    picture.paste(1, (150, 0, 300, 300))
+    picture.save(tmp_path / f"x.{suffix}", transparency=1)
+    pixels = read_image(tmp_path / f"x.{suffix}")
+    assert_colour(pixels[:, :, :14], "blue")
+    assert_colour(pixels[:, :, 18:], "white")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize(("orientation", "red_side"), [(1, "top"), (3, "bottom"), (6, "right"), (8, "left")])
+def test_the_picture_stands_upright(tmp_path, suffix, orientation, red_side):
+    """Orientation 6 says: turn me clockwise to see me upright. What was on top comes to the right."""
+    picture = Image.new("RGB", (300, 200), "blue")
+    picture.paste("red", (0, 0, 300, 100))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / f"x.{suffix}", exif=exif)
+    pixels = read_image(tmp_path / f"x.{suffix}")
+    parts = {"top": pixels[:, :12], "bottom": pixels[:, 20:], "left": pixels[:, :, :12], "right": pixels[:, :, 20:]}
+    assert_colour(parts[red_side], "red", 6)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
+@pytest.mark.parametrize("size", [(10_000, 150), (150, 10_000)])
+def test_of_a_very_long_picture_the_middle_is_seen(tmp_path, suffix, size):
+    picture = Image.new("RGB", size, "white")
+    left, top = (size[0] - 150) // 2, (size[1] - 150) // 2
+    picture.paste("red", (left, top, left + 150, top + 150))
+    picture.save(tmp_path / f"x.{suffix}")
+    assert_colour(read_image(tmp_path / f"x.{suffix}")[:, 1:-1, 1:-1], "red", 6)
+
+
+def test_one_pixel_is_a_picture_too(tmp_path):
+    Image.new("RGB", (1, 1), "#123456").save(tmp_path / "x.png")
+    assert_colour(read_image(tmp_path / "x.png"), "#123456")
+    assert read_image(tmp_path / "x.png", 160).shape == (3, 160, 160)
+
+
+def test_of_an_animation_the_first_frame_is_seen(tmp_path):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    assert_colour(read_image(tmp_path / "x.gif"), "red")
+
+
+def test_the_small_picture_is_the_mean_of_the_large_one(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    blocks = torch.from_numpy(noise).double().view(32, 16, 32, 16, 3).mean(dim=(1, 3)).permute(2, 0, 1)
+    pixels = read_image(tmp_path / "x.png").double()
+    assert (pixels - blocks).abs().mean() < 5  # the noise itself is 74 away from its mean
+    torch.testing.assert_close(colour_of(pixels), colour_of(blocks), rtol=0, atol=0.5)
+
+
+def bomb(path, side):
+    """A PNG file of a hundred bytes that claims to be `side` pixels wide and high."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"")),
+        (b"IEND", b""),
+    ]
+    data = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+
+
+def damaged(path, keep):
+    """The first `keep` of a good file, the rest of it gone."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+
+
+def overwritten(path):
+    """A good PNG file with noise in its middle."""
+    damaged(path, 1)
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(range(100))
+    path.write_bytes(content)
+
+
+BAD = {
+    "text.png": lambda path: path.write_text("this is not a picture\n"),
+    "empty.jpg": lambda path: path.write_bytes(b""),
+    "half.png": lambda path: damaged(path, 0.5),
+    "half.jpg": lambda path: damaged(path, 0.5),
+    "head.gif": lambda path: damaged(path, 0.01),
+    "noisy.png": overwritten,
+    "bomb.png": lambda path: bomb(path, 60_000),
+    "folder.png": lambda path: path.mkdir(),
+    "missing.png": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_picture_is_refused_in_one_line(tmp_path, name):
+    BAD[name](tmp_path / name)
+    with pytest.raises(UserError) as error:
+        read_image(tmp_path / name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_large_picture_gives_no_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns from here on, and refuses twice as many
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "x.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_colour(read_image(tmp_path / "x.png"), "red")
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="x.png.*exceeds limit of 2000 pixels"):
+        read_image(tmp_path / "x.png")
+
+
+# --- inference --------------------------------------------------------------------------------------------------------
+
+
+def ask(folder, model_path, out_dir, *flags):
+    inference.main(
+        [
+            "--device",
+            "cpu",
+            "--img_dir",
+            str(folder),
+            "--model_path",
+            str(model_path),
+            "--out_dir",
+            str(out_dir),
+            *flags,
+        ]
+    )
+    return json.loads((out_dir / "predictions.json").read_text(encoding="utf-8"))["final"]
+
+
+def complaint(capsys, *argv):
+    """Run the script as a user does, and return the one line that it ends with."""
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: inference.main(["--device", "cpu", *map(str, argv)]))
+    shown = capsys.readouterr()
+    assert stop.value.code == 2 and shown.out == ""
+    assert shown.err.startswith("error: ") and shown.err.count("\n") == 1
+    return shown.err
+
+
+def fill(folder):
+    """Pictures of all awkward kinds, and the two that are easy."""
+    folder.mkdir()
+    halves().save(folder / "cat.png")
+    halves(200, 90).save(folder / "My dog, 2024 ($5).jpg")
+    Image.new("RGB", (1, 1), "green").save(folder / "one_pixel.png")
+    Image.fromarray(np.full((50, 40), 40_000, np.uint16)).save(folder / "sixteen_bits.png")
+    halves(mode="CMYK").save(folder / "print.jpg")
+    halves(10_000, 40).save(folder / "wide_$x_frog.png")
+    return folder
+
+
+def test_awkward_pictures_get_the_networks_own_answers(tmp_path, model_path, capsys):
+    folder = fill(tmp_path / "pictures")
+    (folder / ".hidden").write_text("no picture, and not looked at")
+    (folder / "deeper").mkdir()
+    final = ask(folder, model_path, tmp_path / "out")
+    assert capsys.readouterr().err == ""
+    assert (final["count"], final["named_count"], final["unreadable"]) == (6, 3, 0)
+    model = build({"width": 0.1})
+    model.load_state_dict(torch.load(model_path, weights_only=True)["weights"])
+    for answer in final["answers"]:
+        with torch.no_grad():
+            p = model.eval()(to_input(read_image(folder / answer["file"])[None])).softmax(dim=1)[0]
+        expected = {CIFAR10_CLASSES[i]: p[i].item() for i in p.argsort(descending=True)[:5].tolist()}
+        assert list(answer["top"]) == list(expected) and answer["answer"] == next(iter(expected))
+        assert list(answer["top"].values()) == pytest.approx(list(expected.values()), abs=1e-6)
+    for name in ("contact_sheet.png", "feature_maps.png"):
+        with Image.open(tmp_path / "out" / name) as figure:
+            assert min(figure.size) > 200
+
+
+def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, script):
+    """The one real process: another working folder, and paths relative to it."""
+    folder = fill(tmp_path / "pictures")
+    damaged(folder / "broken.png", 0.5)
+    (folder / "notes.txt").write_text("not a picture")
+    done = script(
+        "chapter_04_cnn_classic/inference.py", "--img_dir", "pictures", "--model_path", model_path, "--out_dir", "out",
+        "--device", "cpu", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0
+    broken, notes = done.stderr.splitlines()
+    assert broken.startswith("left out: ") and "broken.png" in broken
+    assert notes.startswith("left out: ") and "notes.txt" in notes
+    assert done.stdout.count("%") == 6 * 5 + 1 and "broken" not in done.stdout
+    final = json.loads((tmp_path / "out/predictions.json").read_text(encoding="utf-8"))["final"]
+    assert (final["count"], final["unreadable"]) == (6, 2)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_single_file_that_is_no_picture(tmp_path, model_path, capsys, name):
+    BAD[name](tmp_path / name)
+    if (tmp_path / name).is_dir():
+        assert "holds no files" in complaint(capsys, "--img_dir", tmp_path / name, "--model_path", model_path)
+    else:
+        assert name in complaint(capsys, "--img_dir", tmp_path / name, "--model_path", model_path)
+
+
+def test_a_folder_without_pictures(tmp_path, model_path, capsys):
+    out_dir, folder = tmp_path / "out", tmp_path / "pictures"
+    folder.mkdir()
+    flags = "--img_dir", folder, "--model_path", model_path, "--out_dir", out_dir
+    assert "holds no files" in complaint(capsys, *flags)
+    (folder / ".DS_Store").write_bytes(b"")
+    assert "holds no files" in complaint(capsys, *flags)
+    (folder / "a.txt").write_text("a")
+    (folder / "b.png").write_text("b")
+    assert "none of the 2 files" in complaint(capsys, *flags)
+    assert not any(out_dir.iterdir())
+
+
+def test_a_model_that_is_none(tmp_path, capsys):
+    missing, garbage = tmp_path / "missing.pth", tmp_path / "garbage.pth"
+    garbage.write_text("no model")
+    assert "missing.pth: no such file" in complaint(capsys, "--model_path", missing)
+    assert "garbage.pth is damaged" in complaint(capsys, "--model_path", garbage)
+    other = ROOT / "chapter_03_optimization_regularization/checkpoints/cnn_fashion_mnist.pth"
+    if other.exists():
+        assert "another model" in complaint(capsys, "--model_path", other)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *[("cat", "cat"), ("07_Cat", "cat"), ("red-truck (2)", "truck"), ("SHIP2024", "ship")],
+        *[("cat_and_dog", None), ("firetruck", None), ("dogs", None), ("IMG_1234", None), ("", None)],
+    ],
+)
+def test_the_class_that_a_files_name_tells(name, expected):
+    assert inference.class_in(name, CIFAR10_CLASSES) == expected
+
+
+def test_the_table_is_aligned_and_honest_for_one_picture_or_many(tmp_path, model_path, capsys):
+    halves().save(tmp_path / "unknown.png")
+    (only,) = ask(tmp_path / "unknown.png", model_path, tmp_path / "out")["answers"]
+    assert only["file"] == "unknown.png" and only["named"] is None
+    answer = only["answer"]
+    other = next(name for name in CIFAR10_CLASSES if name != answer)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    names = {f"a_{answer}.png": "right", f"b_{other}.png": "wrong", "no_class_in_this_long_name.png": "?"}
+    for name in names:
+        halves().save(folder / name)
+    capsys.readouterr()
+    final = ask(folder, model_path, tmp_path / "out")
+    assert (final["correct"], final["named_count"], final["count"]) == (1, 2, 3)
+    header, *rows = capsys.readouterr().out.splitlines()
+    for row, (name, verdict) in zip(rows, names.items(), strict=False):
+        assert row.startswith(f"{name} ") and row[header.index("the five") - 7 :].startswith(f"{verdict} ")
+    assert len({len(row) for row in rows[:3]}) == 1 and len({row.index("%") for row in rows[:3]}) == 1
+    assert rows[3] == "right about 1 of the 2 pictures that are named after a class"
+    assert rows[4] == "(on 8 test pictures of its data set this network is right 12.5% of the time)"
+
+
+def test_the_sheet_shows_no_more_than_asked_for(tmp_path, model_path):
+    folder = fill(tmp_path / "pictures")
+    final = ask(folder, model_path, tmp_path / "out", "--sheet_limit", "2")
+    assert final["count"] == 6
+    paths, images, _ = inference.read_all(folder)
+    figure = inference.contact_sheet(paths, images, final["answers"])
+    assert len(figure.axes) == 3 * 6  # a picture, its pixels, its bars
+    with Image.open(tmp_path / "out/contact_sheet.png") as sheet:
+        assert sheet.size == (720, 315)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_feature_maps_of_every_network(name):
+    model = build({"model": name, "width": 0.5}).eval()
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    figure = inference.feature_maps(model, image, "x.png", CPU, count=3)
+    picture, *maps = figure.findobj(lambda artist: hasattr(artist, "get_array") and hasattr(artist, "get_extent"))
+    assert torch.equal(torch.as_tensor(np.array(picture.get_array())), image.permute(1, 2, 0))
+    strongest, x = [], to_input(image[None])
+    with torch.no_grad():
+        for stage in model.stages:
+            x = stage(x)
+            strongest += [x.max().item()]
+    shown = [float(drawn.get_array().max()) for drawn in maps[::3]]
+    assert len(maps) == 3 * len(model.stages) and shown == pytest.approx(strongest)
+    labels = [axes.get_ylabel().split("\n")[0] for axes in figure.findobj(lambda a: hasattr(a, "get_ylabel"))]
+    assert [label for label in labels if label] == [f"stage {name}" for name in model.stage_names]
+
+
+# --- the drawn pictures -----------------------------------------------------------------------------------------------
+
+
+def area(polygon):
+    x, y = np.array(polygon).T
+    return abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+
+
+def test_outlines_are_what_their_names_say():
+    points = [(10, 10), (50, 5), (90, 40), (40, 80)]
+    assert drawing.smooth(*points, steps=5)[::5] == points
+    assert area(drawing.oval(50, 50, 20, 10, tilt=30)) == pytest.approx(np.pi * 200, rel=0.01)
+    assert max(x for x, _ in drawing.oval(50, 50, 20, 10)) == 70
+    assert area(drawing.limb((20, 30, 4), (60, 60, 4))) == pytest.approx(4 * 50 + np.pi * 4, rel=0.01)
+    ((turned, _),) = drawing.turn([([(90, 50)], "red")], 90)
+    assert turned[0] == pytest.approx((50, 90))
+    assert drawing.mirror(drawing.mirror(points)) == points
+
+
+def test_shapes_cover_what_lies_below():
+    lower = [(0, 50), (100, 50), (100, 100), (0, 100)]
+    picture = np.array(drawing.draw([(0, "#000000"), (100, "#000000")], [(lower, "#ff0000"), (lower, "#00ff0080")], 20))
+    assert (picture[:7] == 0).all()  # shrinking rings a little beside an edge
+    assert np.abs(picture[13:].astype(int) - [127, 128, 0]).max() <= 1  # half transparent green on red
+    fade = np.array(drawing.draw([(0, "#000000"), (100, "#ffffff")], [], 50)).astype(int)
+    assert (np.diff(fade[:, 0, 0]) > 0).all() and (fade == fade[:, :1, :1]).all()
+
+
+def test_ten_pictures_are_drawn_one_for_each_class(tmp_path):
+    draw_images.main(["--out_dir", str(tmp_path), "--side", "40"])
+    assert sorted(path.stem for path in tmp_path.iterdir()) == CIFAR10_CLASSES
+    pictures = [np.array(Image.open(path)) for path in sorted(tmp_path.iterdir())]
+    assert all(picture.shape == (40, 40, 3) and picture.std() > 20 for picture in pictures)
+
+
+def test_the_shipped_pictures_are_the_scripts():
+    shipped = sorted((CHAPTER / "data/custom_imgs").iterdir())
+    assert [path.name for path in shipped] == [f"{name}.png" for name in CIFAR10_CLASSES]
+    for path in shipped:
+        with Image.open(path) as picture:
+            assert picture.size == (256, 256) and path.stat().st_size < 50_000
+            if path.stem in ("cat", "ship"):
+                again = drawing.draw(*draw_images.SCENES[path.stem], 256)
+                assert np.abs(np.subtract(picture, again, dtype=float)).mean() < 0.1
+
+
+def test_a_figure_of_pictures_is_saved_with_few_colours(tmp_path):
+    figure = vision_figures.canvas(100, 80)
+    vision_figures.show(figure, 0, 0, 60, shapes(1, 60)[0][0])
+    path = vision_figures.save_pictures(figure, tmp_path / "figure.png")
+    saved = Image.open(path)
+    assert saved.mode == "P" and len(saved.getcolors()) <= 256
+    figure.savefig(tmp_path / "all.png")
+    whole = Image.open(tmp_path / "all.png").convert("RGB")
+    assert saved.size == whole.size
+    difference = np.abs(np.asarray(saved.convert("RGB"), dtype=float) - np.asarray(whole, dtype=float))
+    assert difference.mean() < 3 and path.stat().st_size < (tmp_path / "all.png").stat().st_size
