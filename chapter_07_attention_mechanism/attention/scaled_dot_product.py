@@ -1,0 +1,76 @@
+"""Scaled dot-product attention: a lookup that returns, instead of one value, the mean of all, weighted by fit.
+缩放点积注意力：一种查表，返回的不是某一个值，而是所有值按匹配程度加权的平均。
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Turn scores (..., T, S) into weights (..., T, S) that are 0 where the mask forbids, and otherwise add up to 1.
+
+    A query that may see no key gets weights of 0, and so a mean of 0: there is nothing to look at.
+
+    Args:
+        mask: broadcastable to the scores: bool, True where a query may look, or float, added to the scores.
+    """
+    if mask is None:
+        return scores.softmax(dim=-1)
+    if mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, -math.inf)
+    else:
+        scores = scores + mask
+    blind = (scores == -math.inf).all(dim=-1, keepdim=True)  # (..., T, 1)
+    return scores.masked_fill(blind, 0.0).softmax(dim=-1).masked_fill(blind, 0.0)
+
+
+def scaled_dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return softmax(q k^T / sqrt(d)) v and the weights (Vaswani et al. 2017, equation 1).
+
+    Args:
+        q, k, v: (..., T, d), (..., S, d), (..., S, d_v).
+        mask: as in `masked_softmax`.
+        dropout: the share of the weights that are set to 0, for training; the weights returned are those before.
+        scale: of the dot products; None: 1 / sqrt(d).
+
+    Returns:
+        The means (..., T, d_v), the weights (..., T, S).
+    """
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = scale * (q @ k.transpose(-2, -1))  # (..., T, d) @ (..., d, S) -> (..., T, S)
+    weights = masked_softmax(scores, mask)
+    return F.dropout(weights, dropout) @ v, weights  # (..., T, S) @ (..., S, d_v) -> (..., T, d_v)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+    """Return the means (..., T, d_v) of `scaled_dot_product_attention`, by PyTorch's kernel, which keeps no weights."""
+    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    allowed = mask if mask.dtype == torch.bool else mask != -math.inf
+    blind = ~allowed.any(dim=-1, keepdim=True)  # (..., T, 1): some versions of the kernel return NaN for these
+    mask = mask | blind if mask.dtype == torch.bool else mask.masked_fill(blind, 0.0)
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout).masked_fill(blind, 0.0)
+
+
+def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Return what `scaled_dot_product_attention` does under `local_mask(T, window)`, from T (2 window + 1) scores.
+
+    The keys that a query may see are its neighbours, so they are copied beside it and the rest is never looked at.
+
+    Args:
+        q, k, v: (..., T, d), (..., T, d), (..., T, d_v).
+
+    Returns:
+        The means (..., T, d_v), the weights (..., T, 2 window + 1): of the keys from t - window to t + window.
+    """
+    length, width = q.shape[-2], 2 * window + 1
+    near_k, near_v = (F.pad(x, (0, 0, window, window)).unfold(-2, width, 1) for x in (k, v))  # (..., T, d, width)
+    scores = (q[..., None, :] @ near_k)[..., 0, :] / math.sqrt(q.shape[-1])  # (..., T, width)
+    place = torch.arange(length, device=q.device)[:, None] + torch.arange(-window, window + 1, device=q.device)
+    weights = masked_softmax(scores, (place >= 0) & (place < length))
+    return (near_v @ weights[..., None])[..., 0], weights  # (..., T, d_v, width) @ (..., T, width, 1) -> (..., T, d_v)
