@@ -16,7 +16,7 @@ PLACES = [ROOT / "utils", ROOT / "tests", *ROOT.glob("chapter_*")]
 MB = 1_000_000
 LIMITS = {".gif": 3 * MB} | dict.fromkeys([".png", ".jpg", ".webp", ".svg"], 0.3 * MB)
 WEIGHTS = {".pth", ".pt", ".safetensors"}
-BUDGETS = {(1, 2, 3): 11, (4,): 14, (5,): 46, (6,): 10, (7,): 8, (8,): 20, (9,): 6, (10,): 23}  # MB of weights
+BUDGETS = {(1, 2, 3): 7, (4,): 8, (5,): 46, (6,): 10, (7,): 8, (8,): 30, (9,): 6, (10,): 23}  # MB of weights
 
 
 def relative(path):
@@ -73,7 +73,6 @@ def test_no_module_hides_one_of_python_or_of_ours():
 def test_python_files_are_short():
     lines = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert not {name: count for name, count in lines.items() if count > 330}
-    assert sum(count for name, count in lines.items() if name.startswith("utils/")) < 900
 
 
 def test_shipped_files_are_small():
