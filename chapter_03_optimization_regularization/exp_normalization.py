@@ -121,8 +121,11 @@ class Trials:
             model.to(self.args.device, memory_format=torch.channels_last)
             steps = self.args.pictures // batch_size
             optimizers = make_optimizers(model, "adamw", lr, weight_decay=0.0)
-            losses = fit(model, *self.train_set, optimizers, cosine(steps), steps, batch_size, self.args.amp)
-            self.done[key] = Run(score(probabilities(model, self.validation[0]), self.validation[1])[0], model, losses)
+            losses = fit(
+                model, *self.train_set, optimizers, cosine(steps), steps, batch_size, self.args.amp, to_input=to_input
+            )
+            p = probabilities(model, self.validation[0], to_input=to_input)
+            self.done[key] = Run(score(p, self.validation[1])[0], model, losses)
             self.bar.update()
         return self.done[key]
 
@@ -206,11 +209,11 @@ def small_batch(
         row = {"seed": args.seed + k}
         for norm, rows in found.items():
             done = trials(norm, depth, best(rows)["lr"], small, args.seed + k)
-            row[norm] = score(probabilities(done.model, test[0]), test[1])[0]
+            row[norm] = score(probabilities(done.model, test[0], to_input=to_input), test[1])[0]
             row[f"{norm}_loss"] = thin(done.losses)
         model = copy.deepcopy(trials("batch", depth, best(found["batch"])["lr"], small, args.seed + k).model)
         recompute_batch_norm(model, (to_input(part) for part in trials.train_set[0][:2000].split(500)))
-        row["batch_recomputed"] = score(probabilities(model, test[0]), test[1])[0]
+        row["batch_recomputed"] = score(probabilities(model, test[0], to_input=to_input), test[1])[0]
         per_seed.append(row | {"gap": row["group"] - row["batch"]})
     duel = {f"batch{small}_{norm}_lr": best(rows)["lr"] for norm, rows in found.items()}
     for name in ("batch", "group", "batch_recomputed", "gap"):

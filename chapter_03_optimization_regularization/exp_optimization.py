@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from chapter_02_nn_basics_mlp.losses import cross_entropy
-from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, load
+from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, load, to_input
 from chapter_03_optimization_regularization.experiments.landscapes import LANDSCAPES, quickest
 from chapter_03_optimization_regularization.figures import optimizer_comparison as plots
 from chapter_03_optimization_regularization.figures.optimization_paths import save_small
@@ -178,11 +178,13 @@ def train(
         ticks.append(time.perf_counter())
         return loss(*batch)
 
-    losses = fit(model, *train_set, optimizers, cosine(steps), steps, args.batch_size, args.amp, loss_of=timed)
+    losses = fit(
+        model, *train_set, optimizers, cosine(steps), steps, args.batch_size, args.amp, to_input=to_input, loss_of=timed
+    )
     ticks.append(time.perf_counter())
     if not math.isfinite(losses[-1]):  # it ran away, and counts as guessing from there on
         losses[-1:] = [GUESS] * (steps - len(losses) + 1)
-    accuracy, _ = score(probabilities(model, held_out[0], args.amp), held_out[1])
+    accuracy, _ = score(probabilities(model, held_out[0], args.amp, to_input=to_input), held_out[1])
     return Training(accuracy, losses, median(end - start for start, end in pairwise(ticks)))
 
 

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, few, load
+from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, few, load, to_input
 from chapter_03_optimization_regularization.experiments.calibration import calibration_error, mask_averages, reliability
-from chapter_03_optimization_regularization.experiments.recipe import Recipe, train
+from chapter_03_optimization_regularization.experiments.recipe import Recipe, train_by_recipe
 from chapter_03_optimization_regularization.figures import regularization as figures
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
@@ -84,7 +84,7 @@ class Bench:
         if key not in self.networks:
             self.bar.set_postfix_str(f"rate {10 ** (k / 3):.2g}, {steps} steps, seed {self.seeds[run]}")
             set_seed(self.seeds[run])
-            self.networks[key] = train(
+            self.networks[key] = train_by_recipe(
                 recipe,
                 self.train_sets[run],
                 self.validation,
@@ -98,7 +98,7 @@ class Bench:
         return self.networks[key]
 
     def predict(self, model: CNN, images: Tensor, views: int = 1) -> Tensor:
-        return probabilities(model, images, self.args.amp, views)
+        return probabilities(model, images, self.args.amp, views, to_input=to_input)
 
     def trial(self, recipe: Recipe, k: int, steps: int) -> Trial:
         p = self.predict(self.network(recipe, k, steps, run=0), self.validation[0], recipe.views)

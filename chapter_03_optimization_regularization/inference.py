@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from chapter_01_tensor_autograd.dataset import read_picture
-from chapter_03_optimization_regularization.dataset import load
+from chapter_03_optimization_regularization.dataset import load, to_input
 from chapter_03_optimization_regularization.model import build
 from chapter_03_optimization_regularization.train import confusion
 from chapter_03_optimization_regularization.training import probabilities, score
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     classes = about["classes"]
     if args.split:
         _, (images, labels), _ = load(about["dataset"], args.split, args.data_root)
-        p = probabilities(model, images.to(args.device), views=2).cpu()
+        p = probabilities(model, images.to(args.device), views=2, to_input=to_input).cpu()
         accuracy, loss = score(p, labels)
         figure, per_class = confusion(p, labels, classes, [])
         path = save_figure(figure, args.out_dir / f"confusion_{args.split}.png")
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{args.split} accuracy {accuracy:.2%}, loss {loss:.4f} nats, on {len(labels)} pictures; wrote {path}")
         return
     images = torch.stack([read_picture(path) for path in args.image])[:, None]  # (N, 1, 28, 28)
-    p = probabilities(model, images.to(args.device), views=2).cpu()  # (N, K)
+    p = probabilities(model, images.to(args.device), views=2, to_input=to_input).cpu()  # (N, K)
     answers, width = {}, max(len(path.name) for path in args.image)
     for path, row in zip(args.image, p, strict=True):
         best = row.argsort(descending=True)[:3].tolist()

@@ -71,13 +71,15 @@ def main(argv: list[str] | None = None) -> None:
     train_set, (test_x, test_y) = (tuple(t.to(args.device) for t in pictures) for pictures in sets)
     model, history, seconds = train(train_set, len(classes), args)
     round_to_half(model)
-    p = probabilities(model, test_x, views=2)
-    alone = probabilities(model, test_x)
+    p = probabilities(model, test_x, views=2, to_input=to_input)
+    alone = probabilities(model, test_x, to_input=to_input)
     final = dict(zip((f"{args.split}_accuracy", f"{args.split}_loss"), score(p, test_y), strict=True))
     final |= {
         f"{args.split}_accuracy_single_view": score(alone, test_y)[0],
         f"{args.split}_count": len(test_y),
-        "train_accuracy": score(probabilities(model, train_set[0][:10_000]), train_set[1][:10_000])[0],
+        "train_accuracy": score(probabilities(model, train_set[0][:10_000], to_input=to_input), train_set[1][:10_000])[
+            0
+        ],
         "train_seconds": seconds,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "split": args.split,

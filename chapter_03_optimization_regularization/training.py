@@ -2,13 +2,13 @@
 本章各实验共用的部分：参数分组、一次短训练、评测。
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.losses import cross_entropy
-from chapter_03_optimization_regularization.dataset import to_input
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, Muon, Optimizer
 from chapter_03_optimization_regularization.optimizers.schedules import Factor, Schedule
 from utils.device import autocast
@@ -41,9 +41,11 @@ def fit(
     steps: int,
     batch_size: int,
     amp: str = "off",
+    *,
+    to_input: Callable[[Tensor], Tensor],
     augment: Callable[[Tensor], Tensor] = lambda images: images,
     loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
-    to_input: Callable[[Tensor], Tensor] = to_input,
+    after_step: Callable[[int], bool | None] | None = None,
 ) -> list[float]:
     """Train for so many steps, in memory, and return each step's loss; stop early where it is not finite.
 
@@ -51,29 +53,44 @@ def fit(
         images, labels: (N, C, H, W), uint8, and (N,). Every pass over them is in a new order; short batches are
             left out.
         factor: of the learning rates, by step.
+        to_input: makes the network's inputs of augmented pictures.
         loss_of: the loss for (model, inputs, labels); by default the cross-entropy.
-        to_input: makes the network's inputs of augmented pictures; by default for grey ones.
+        after_step: is told how many steps are done, while the rates are still this step's. It may change the weights;
+            if it returns True, the training ends.
     """
-    loss_of = loss_of or (lambda model, x, y: cross_entropy(model(x).float(), y))
+    loss_of = loss_of or mean_cross_entropy
     schedules = [Schedule(optimizer, factor) for optimizer in optimizers]
     model.train()
     losses, order = [], images.new_empty(0)
-    for _ in range(steps):
+    for done in range(1, steps + 1):
+        # batch
         if len(order) < batch_size:
             order = torch.randperm(len(labels), device=labels.device)
         index, order = order[:batch_size], order[batch_size:]
+        x = to_input(augment(images[index]))
+        # forward, loss
         with autocast(images.device, amp):
-            loss = loss_of(model, to_input(augment(images[index])), labels[index])
+            loss = loss_of(model, x, labels[index])
+        # backward
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+        # step
+        for optimizer in optimizers:
             optimizer.step()
+        stop = after_step is not None and after_step(done)
+        for schedule in schedules:
             schedule.step()
+        # log
         losses.append(loss.item())
-        if not losses[-1] < float("inf"):
+        if stop or not math.isfinite(losses[-1]):
             break
     return losses
+
+
+def mean_cross_entropy(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy in nats, computed in float32 whatever the precision of the forward pass."""
+    return cross_entropy(model(x).float(), labels)
 
 
 @torch.no_grad()
@@ -82,7 +99,8 @@ def probabilities(
     images: Tensor,
     amp: str = "off",
     views: int = 1,
-    to_input: Callable[[Tensor], Tensor] = to_input,
+    *,
+    to_input: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Return class probabilities (N, K) in eval mode; with two `views` the mean over each picture and its mirror."""
     model.eval()
@@ -96,6 +114,6 @@ def probabilities(
 
 def score(p: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return the accuracy and the mean cross-entropy (nats) of class probabilities (N, K)."""
-    right = (p.argmax(dim=1) == labels).float().mean().item()
-    surprise = -p[torch.arange(len(p)), labels].clamp(min=1e-12).log().mean().item()
-    return right, surprise
+    accuracy = (p.argmax(dim=1) == labels).float().mean().item()
+    loss = -p[torch.arange(len(p)), labels].clamp(min=1e-12).log().mean().item()
+    return accuracy, loss

@@ -1,8 +1,8 @@
 """A recipe against overfitting, as a list of ingredients, and a training that follows it.
 一份对抗过拟合的“配方”：列出所用的各种方法，并按它训练网络。
 
-Penalties and limits on weights come after the optimizer's step, each as an optimizer of its own that needs no gradient
-of the loss: so the list [AdamW, SoftThreshold] is proximal gradient descent, and [AdamW, MaxNorm] projected.
+What acts on the weights themselves comes after the optimizer's step: AdamW, then the soft threshold, is proximal
+gradient descent; AdamW, then the limit on each unit's weights, is projected gradient descent.
 """
 
 import copy
@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from chapter_03_optimization_regularization.dataset import Pictures
+from chapter_03_optimization_regularization.dataset import Pictures, to_input
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
-from chapter_03_optimization_regularization.optimizers.averaging import EMA, Average
-from chapter_03_optimization_regularization.optimizers.base import Optimizer
-from chapter_03_optimization_regularization.optimizers.schedules import Factor, cosine, warmup
+from chapter_03_optimization_regularization.optimizers.averaging import EMA
+from chapter_03_optimization_regularization.optimizers.schedules import cosine, warmup
 from chapter_03_optimization_regularization.regularization import EarlyStopping, max_norm_, mixing, soft_threshold_
 from chapter_03_optimization_regularization.regularization.augmentation import cutout, random_flip, random_shift
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
@@ -57,38 +56,7 @@ class Recipe:
         return mixing.soft_cross_entropy(model(x).float(), targets)
 
 
-class SoftThreshold(Optimizer):
-    """L1's part of a step: shrink every weight by lr * strength, and let rest at exactly 0 what comes that near."""
-
-    def __init__(self, params: list[Tensor], lr: float, strength: float):
-        super().__init__(params, lr=lr, strength=strength)
-
-    def update(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
-        soft_threshold_(p, group["lr"] * group["strength"])
-
-
-class MaxNorm(Optimizer):
-    """Shorten after each step every unit's incoming weights that have grown longer than `limit`."""
-
-    def __init__(self, params: list[Tensor], limit: float):
-        super().__init__(params, lr=0.0, limit=limit)
-
-    def update(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
-        max_norm_(p, group["limit"])
-
-
-class Averaging(Optimizer):
-    """Stands last in the list of optimizers and takes the model's weights into an average after each step."""
-
-    def __init__(self, model: nn.Module, average: Average):
-        super().__init__(model.parameters(), lr=0.0)
-        self.model, self.average = model, average
-
-    def step(self) -> None:
-        self.average.update(self.model)
-
-
-def train(
+def train_by_recipe(
     recipe: Recipe,
     data: Pictures,
     validation: Pictures,
@@ -108,34 +76,35 @@ def train(
     model = CNN(config).to(data[0].device, memory_format=torch.channels_last)
     optimizers = make_optimizers(model, optimizer, lr, recipe.weight_decay)
     matrices = [p for p in model.parameters() if p.ndim >= 2]
-    if recipe.l1:
-        optimizers.append(SoftThreshold(matrices, lr, recipe.l1))
-    if recipe.max_norm:
-        optimizers.append(MaxNorm(matrices, recipe.max_norm))
-    result = model
-    if recipe.ema:
-        average = EMA(model, recipe.ema)
-        optimizers.append(Averaging(model, average))
-        result = average.model
-
-    rise = round(WARMUP * steps)
-    factor = warmup(cosine(steps - rise), rise)
+    average = EMA(model, recipe.ema) if recipe.ema else None
+    result = average.model if average else model
+    steps_per_epoch = max(1, len(data[1]) // batch_size)
     stopping, best = EarlyStopping(recipe.patience), None
-    every = max(1, len(data[1]) // batch_size) if recipe.patience else steps
-    for done in range(0, steps, every):
-        stretch = min(every, steps - done)
-        fit(model, *data, optimizers, continued(factor, done), stretch, batch_size, amp, recipe.augment, recipe.loss)
-        if recipe.patience:
-            if stopping.update(score(probabilities(result, validation[0], amp), validation[1])[1]):
-                best = copy.deepcopy(result.state_dict())
-            if stopping.stop:
-                break
+
+    def after_step(done: int) -> bool:
+        nonlocal best
+        if recipe.l1:
+            for p in matrices:
+                soft_threshold_(p, optimizers[0].param_groups[0]["lr"] * recipe.l1)
+        if recipe.max_norm:
+            for p in matrices:
+                max_norm_(p, recipe.max_norm)
+        if average:
+            average.update(model)
+        if not recipe.patience or (done % steps_per_epoch and done < steps):
+            return False
+        p = probabilities(result, validation[0], amp, to_input=to_input)
+        if stopping.update(score(p, validation[1])[1]):
+            best = copy.deepcopy(result.state_dict())
+        model.train()
+        return stopping.stop
+
+    warmup_steps = round(WARMUP * steps)
+    factor = warmup(cosine(steps - warmup_steps), warmup_steps)
+    fit(
+        model, *data, optimizers, factor, steps, batch_size, amp,
+        to_input=to_input, augment=recipe.augment, loss_of=recipe.loss, after_step=after_step,
+    )  # fmt: skip
     if best:
         result.load_state_dict(best)
     return result.eval()
-
-
-def continued(factor: Factor, done: int) -> Factor:
-    """Return the schedule from step `done` on. By then the rates are no longer the peaks, but factor(done) of them."""
-    share = factor(done) if done else 1.0
-    return lambda step: factor(done + step) / share

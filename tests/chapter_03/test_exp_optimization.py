@@ -81,7 +81,7 @@ def test_sam_makes_its_two_passes_inside_fit():
 
     gradients(start)
     sam = experiment.SecondPass(SAM(SGD(model.parameters(), lr=lr), rho), amp="off")
-    (loss,) = fit(model, images, labels, [sam], lambda step: 1.0, 1, 30, loss_of=sam.loss_of)
+    (loss,) = fit(model, images, labels, [sam], lambda step: 1.0, 1, 30, to_input=to_input, loss_of=sam.loss_of)
     for p, value in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(p.detach(), value, rtol=1e-5, atol=1e-6)
     gradients(start)

@@ -11,19 +11,14 @@ from torch import nn
 
 from chapter_03_optimization_regularization import exp_regularization as experiment
 from chapter_03_optimization_regularization.dataset import to_input
+from chapter_03_optimization_regularization.experiments import recipe as recipe_module
 from chapter_03_optimization_regularization.experiments.calibration import calibration_error, mask_averages, reliability
-from chapter_03_optimization_regularization.experiments.recipe import (
-    Averaging,
-    MaxNorm,
-    Recipe,
-    SoftThreshold,
-    continued,
-    train,
-)
+from chapter_03_optimization_regularization.experiments.recipe import Recipe, train_by_recipe
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
 from chapter_03_optimization_regularization.optimizers.averaging import EMA
-from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.optimizers.schedules import cosine, warmup
+from chapter_03_optimization_regularization.regularization import soft_threshold_
 from chapter_03_optimization_regularization.training import fit, make_optimizers
 
 ARMS = list(experiment.ARMS)
@@ -49,54 +44,48 @@ def bars(count):
 def test_gradient_descent_and_soft_threshold_find_the_lasso():
     target = torch.tensor([[2.0, -0.3, 0.4, -1.0]], dtype=torch.float64)
     w = nn.Parameter(torch.ones_like(target))
-    optimizers = [OPTIMIZERS["sgd"]([w], lr=0.1), SoftThreshold([w], lr=0.1, strength=0.5)]
+    optimizer = OPTIMIZERS["sgd"]([w], lr=0.1)
     for _ in range(300):
         w.grad = w.detach() - target  # of |w - target|^2 / 2
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizer.step()
+        soft_threshold_(w, 0.1 * 0.5)
     expected = torch.tensor([[1.5, 0.0, 0.0, -0.5]], dtype=torch.float64)
     torch.testing.assert_close(w.detach(), expected, atol=1e-12, rtol=0)
     assert w[0, 1] == 0 and w[0, 2] == 0
 
 
-def test_max_norm_and_average_follow_the_step():
-    model = nn.Linear(4, 3)
-    average = EMA(model, 0.5, warmup=False)
-    optimizers = [
-        OPTIMIZERS["sgd"](model.parameters(), lr=1.0),
-        MaxNorm([model.weight], 0.7),
-        Averaging(model, average),
-    ]
-    expected = None
-    for _ in range(5):
-        for p in model.parameters():
-            p.grad = torch.randn_like(p)
-        for optimizer in optimizers:
-            optimizer.step()
-        assert model.weight.norm(dim=1).max() <= 0.7 + 1e-6
-        now = model.weight.detach().clone()
-        expected = now if expected is None else (expected + now) / 2
-    torch.testing.assert_close(average.model.weight, expected)
+def test_after_a_step_its_rate_still_holds_and_the_training_can_end():
+    model, rates = CNN(CNNConfig(n_classes=2, width=2)), []
+    (optimizer,) = make_optimizers(model, "sgd", 0.3, 0.0)
+    factor = warmup(cosine(18), 2)
+
+    def after_step(done):
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert done == len(rates)
+        return done == 7
+
+    losses = fit(model, *bars(40), [optimizer], factor, 20, 10, to_input=to_input, after_step=after_step)
+    assert len(losses) == 7 and rates == pytest.approx([0.3 * factor(step) for step in range(7)], rel=1e-12)
 
 
-def test_a_schedule_in_pieces_is_the_whole_schedule():
-    factor, rates = warmup(cosine(18), 2), []
-    optimizer = OPTIMIZERS["sgd"]([nn.Parameter(torch.zeros(1))], lr=0.3)
-    for done in range(0, 20, 6):
-        schedule = Schedule(optimizer, continued(factor, done))
-        for _ in range(min(6, 20 - done)):
-            rates.append(optimizer.param_groups[0]["lr"])
-            schedule.step()
-    assert rates == pytest.approx([0.3 * factor(step) for step in range(20)], rel=1e-12)
+def test_limits_hold_after_every_step_and_the_average_sees_them(monkeypatch):
+    shrunk, averaged = [], []
+    monkeypatch.setattr(recipe_module, "soft_threshold_", lambda p, threshold: shrunk.append(threshold))
+    monkeypatch.setattr(EMA, "update", lambda self, model: averaged.append(model.head.weight.norm(dim=1).max().item()))
+    data, config = bars(40), CNNConfig(n_classes=2, width=2)
+    train_by_recipe(Recipe(l1=0.5, max_norm=0.3, ema=0.9), data, data, config, "adamw", 0.1, 20, batch_size=10)
+    assert len(averaged) == 20 and max(averaged) <= 0.3 + 1e-6
+    factor = warmup(cosine(19), 1)  # of 20 steps 5 % rise
+    assert shrunk[::7] == pytest.approx([0.1 * 0.5 * factor(step) for step in range(20)])  # six convolutions, a head
 
 
 def test_without_ingredients_a_recipe_is_plain_training():
     data, config = bars(40), CNNConfig(n_classes=2, width=2)
     torch.manual_seed(1)
-    model = train(Recipe(), data, data, config, "adamw", lr=0.01, steps=8, batch_size=10)
+    model = train_by_recipe(Recipe(), data, data, config, "adamw", lr=0.01, steps=8, batch_size=10)
     torch.manual_seed(1)
     plain = CNN(CNNConfig(n_classes=2, width=2, norm="none")).to(memory_format=torch.channels_last)
-    fit(plain, *data, make_optimizers(plain, "adamw", 0.01, 0.0), cosine(8), 8, 10)
+    fit(plain, *data, make_optimizers(plain, "adamw", 0.01, 0.0), cosine(8), 8, 10, to_input=to_input)
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
@@ -106,7 +95,7 @@ def test_every_ingredient_changes_the_network():
     weights = {}
     for arm, recipe in experiment.ARMS.items():
         torch.manual_seed(1)
-        model = train(recipe, data, data, config, "adamw", lr=0.02, steps=12, batch_size=10)
+        model = train_by_recipe(recipe, data, data, config, "adamw", lr=0.02, steps=12, batch_size=10)
         assert not model.training and all(p.isfinite().all() for p in model.parameters())
         weights[arm] = model.head.weight.detach()
     for arm in ARMS:
@@ -122,9 +111,11 @@ def test_early_stopping_returns_the_best_network(monkeypatch):
         seen.append(p)
         return 0.0, next(losses)
 
-    monkeypatch.setattr("chapter_03_optimization_regularization.experiments.recipe.score", look)
+    monkeypatch.setattr(recipe_module, "score", look)
     data = bars(40)
-    model = train(Recipe(patience=2), data, data, CNNConfig(n_classes=2, width=2), "adamw", 0.01, 100, batch_size=10)
+    model = train_by_recipe(
+        Recipe(patience=2), data, data, CNNConfig(n_classes=2, width=2), "adamw", 0.01, 100, batch_size=10
+    )
     assert len(seen) == 4  # the second was best, and two more brought nothing
     with torch.no_grad():
         torch.testing.assert_close(model(to_input(data[0])).softmax(dim=1), seen[1])
@@ -201,7 +192,7 @@ def test_tuning_follows_the_best_rate_over_the_edge(peak, trials):
 def test_the_same_training_is_done_once(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        experiment, "train", lambda recipe, *args, **how: calls.append((recipe, how["steps"])) or object()
+        experiment, "train_by_recipe", lambda recipe, *args, **how: calls.append((recipe, how["steps"])) or object()
     )
     bench = object.__new__(experiment.Bench)
     bench.args = SimpleNamespace(width=2, optimizer="adamw", batch_size=4, amp="off")

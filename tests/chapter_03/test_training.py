@@ -3,6 +3,7 @@
 """
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -110,8 +111,9 @@ def stripes(count):
 def test_a_short_training_tells_stripes_apart(name, lr):
     (x, y), (test_x, test_y) = stripes(256), stripes(100)
     model = CNN(CNNConfig(width=4, n_convs=1)).to(memory_format=torch.channels_last)
-    losses = training.fit(model, x, y, training.make_optimizers(model, name, lr, 0.0), SCHEDULES["cosine"](40), 40, 32)
-    accuracy, loss = training.score(training.probabilities(model, test_x, views=2), test_y)
+    optimizers = training.make_optimizers(model, name, lr, 0.0)
+    losses = training.fit(model, x, y, optimizers, SCHEDULES["cosine"](40), 40, 32, to_input=dataset.to_input)
+    accuracy, loss = training.score(training.probabilities(model, test_x, views=2, to_input=dataset.to_input), test_y)
     assert len(losses) == 40 and losses[-1] < 0.5 * losses[0]
     assert accuracy == 1 and loss < 0.69, "guessing between two costs 0.69"
 
@@ -119,7 +121,8 @@ def test_a_short_training_tells_stripes_apart(name, lr):
 def test_fit_stops_where_the_loss_is_no_number():
     model = CNN(CNNConfig(width=4, norm="none"))
     x, y = torch.randint(0, 255, (64, 1, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
-    losses = training.fit(model, x, y, training.make_optimizers(model, "sgd", 1e30, 0.0), lambda step: 1.0, 20, 32)
+    optimizers = training.make_optimizers(model, "sgd", 1e30, 0.0)
+    losses = training.fit(model, x, y, optimizers, lambda step: 1.0, 20, 32, to_input=dataset.to_input)
     assert len(losses) < 20 and not losses[-1] < float("inf")
 
 
@@ -131,9 +134,10 @@ def test_score_on_worked_numbers():
 
 def test_two_views_do_not_care_about_left_and_right():
     model, x = CNN(CNNConfig(width=4)), torch.randint(0, 255, (3, 1, 28, 28), dtype=torch.uint8)
-    both, mirrored = (training.probabilities(model, images, views=2) for images in (x, x.flip(-1)))
+    predict = partial(training.probabilities, model, to_input=dataset.to_input)
+    both, mirrored = (predict(images, views=2) for images in (x, x.flip(-1)))
     torch.testing.assert_close(both, mirrored)
-    assert not torch.allclose(training.probabilities(model, x), training.probabilities(model, x.flip(-1)))
+    assert not torch.allclose(predict(x), predict(x.flip(-1)))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -204,7 +208,8 @@ def test_the_shipped_model_gives_its_recorded_output_and_reaches_the_target():
 def test_the_shipped_model_scores_what_was_recorded():
     model, about = shipped()
     images, labels = fashion_mnist(default_data_root(), train=False)
-    accuracy, _ = training.score(training.probabilities(model, images[:1000, None], views=2), labels[:1000])
+    p = training.probabilities(model, images[:1000, None], views=2, to_input=dataset.to_input)
+    accuracy, _ = training.score(p, labels[:1000])
     assert accuracy == pytest.approx(about["test_accuracy"], abs=0.02)
 
 

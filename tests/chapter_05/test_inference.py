@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.chapter_04.test_inference import BAD, damaged, fill, halves
 
 from chapter_04_cnn_classic.model import ModelConfig
 from chapter_04_cnn_classic.model import build as build_classic
@@ -16,6 +15,7 @@ from chapter_04_cnn_classic.pictures import read_image
 from chapter_05_resnet_modern_cnn.src import inference
 from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
+from tests.chapter_04.test_inference import BAD, damaged, fill, halves
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
 from utils.errors import UserError
