@@ -1,0 +1,70 @@
+"""Dates: what is written can be read back, and each character tells what it is said to tell.
+日期数据：写出的能读回，每个字符所指的数字正确。
+"""
+
+import datetime
+import re
+
+import pytest
+import torch
+
+from chapter_07_attention_mechanism.dataset.dates import (
+    DAY,
+    HELD_OUT,
+    MONTH,
+    MONTHS,
+    NUMERALS,
+    SEEN,
+    YEAR,
+    all_dates,
+    draw_examples,
+    write,
+)
+
+ALL = SEEN | HELD_OUT
+
+
+def test_formats_are_written_as_people_write_them():
+    d = datetime.date(2021, 3, 25)
+    assert write(d, SEEN["en plain"]).source == "March 25, 2021"
+    assert write(d, SEEN["en ordinal"]).source == "the 25th of March, 2021"
+    assert write(datetime.date(1999, 12, 10), SEEN["zh numerals"]).source == "一九九九年十二月十日"
+    assert write(datetime.date(2006, 1, 20), SEEN["zh numerals"]).source == "二〇〇六年一月二十日"
+    assert write(d, HELD_OUT["zh weekday first"]).source == "星期四，2021年3月25日"
+    assert write(datetime.date(2011, 11, 1), SEEN["en ordinal"]).source == "the 1st of November, 2011"
+    assert write(datetime.date(2011, 11, 12), SEEN["en padded"]).source == "11/12/2011"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_characters_tell_what_they_are_said_to_tell(name):
+    """Read the date back from nothing but the characters that tell it."""
+    for d in all_dates(test=True)[::40]:
+        example = write(d, ALL[name])
+        assert example.target == d.isoformat() and len(example.tells) == len(example.source)
+        for places in (YEAR, MONTH, DAY):
+            told = "".join(
+                c for c, tells in zip(example.source, example.tells, strict=True) if set(tells) & set(places)
+            )
+            number = sum(
+                (MONTHS.index(month) + 1 for month in MONTHS if places == MONTH and told and month.startswith(told)), 0
+            )
+            if not number and re.search(f"[十{NUMERALS}]", told):
+                tens, ten, ones = told.rpartition("十") if places != YEAR else ("", "", told)
+                number = int("".join(str(NUMERALS.index(c)) for c in ones) or 0)
+                number += 10 * (NUMERALS.index(tens) if tens else 1) if ten else 0
+            assert (number or int(told)) == (d.year, d.month, d.day)[(YEAR, MONTH, DAY).index(places)]
+
+
+def test_no_test_date_is_trained_on_and_no_held_out_format_is_seen():
+    generator = torch.Generator().manual_seed(0)
+    train = draw_examples(3000, generator, test=False)
+    test = draw_examples(3000, generator, test=True)
+    assert not {e.target for e in train} & {e.target for e in test}
+    assert not set(SEEN) & set(HELD_OUT)
+    assert {e.target for e in test} <= {d.isoformat() for d in all_dates(test=True)}
+    assert 0.09 < len(all_dates(test=True)) / len(all_dates(test=True) + all_dates(test=False)) < 0.11
+
+
+def test_the_same_seed_draws_the_same_dates():
+    first, again = (draw_examples(50, torch.Generator().manual_seed(3), test=False) for _ in range(2))
+    assert first == again and len(set(first)) > 45
