@@ -174,18 +174,19 @@ def test_dropout_is_between_layers_and_in_training_alone():
 @pytest.mark.parametrize("cell", CELLS)
 def test_under_autocast_products_are_bfloat16_and_gradients_float32(cell):
     net = make_recurrent(cell, 8, 16, n_layers=2, bidirectional=True)
-    x = torch.randn(4, 10, 8)
+    x, direction = torch.randn(4, 10, 8), torch.randn(4, 10, 32)
     exact, _ = net(x)
-    want = torch.autograd.grad(exact.square().sum(), list(net.parameters()))
+    want = torch.cat([g.flatten() for g in torch.autograd.grad((exact * direction).sum(), list(net.parameters()))])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output, end = net(x)
         again, _ = net(x, end)  # the state goes back in
     assert output.dtype == again.dtype == torch.bfloat16
-    assert (output.float() - exact).norm() < 0.04 * exact.norm()  # 10 steps, 2 layers, each rounded by 0.004
-    have = torch.autograd.grad(output.float().square().sum(), list(net.parameters()))
+    have = torch.autograd.grad((output.float() * direction).sum(), list(net.parameters()))
     assert all(g.dtype == torch.float32 for g in have)
-    error = torch.cat([(a - b).flatten() for a, b in zip(have, want, strict=True)]).norm()
-    assert error < 0.04 * torch.cat([g.flatten() for g in want]).norm()
+    # A norm divides by the spread of W h, which is small at first, and makes rounding errors larger by as much.
+    off_by = {"output": 0.03, "gradient": 0.1} if cell == "lstm_ln" else {"output": 0.01, "gradient": 0.01}
+    assert (output.float() - exact).norm() < off_by["output"] * exact.norm()
+    assert (torch.cat([g.flatten() for g in have]) - want).norm() < off_by["gradient"] * want.norm()
 
 
 def test_an_lstms_cell_stays_float32():
