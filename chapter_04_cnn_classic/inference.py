@@ -22,10 +22,10 @@ from tqdm import tqdm
 from chapter_03_optimization_regularization.training import probabilities
 from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, to_input
 from chapter_04_cnn_classic.model import ConvNet, build
-from chapter_04_cnn_classic.pictures import read_image
 from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
+from utils.pictures import read_picture
 from utils.plotting import COLOURS, save_figure
 from utils.results import write_results
 
@@ -81,14 +81,14 @@ def read_all(place: Path, side: int = 32) -> tuple[list[Path], Tensor, int]:
         UserError: there is no such place, or nothing in it that can be read.
     """
     if not place.is_dir():
-        return [place], read_image(place, side)[None], 0
+        return [place], read_picture(place, side)[None], 0
     files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
     if not files:
         raise UserError(f"{place} holds no files")
     read, complaints = {}, []
     for path in tqdm(files, unit="picture", disable=None):  # no bar where stderr is no terminal
         try:
-            read[path] = read_image(path, side)
+            read[path] = read_picture(path, side)
         except UserError as error:
             complaints.append(f"left out: {error}")
     if not read:
@@ -133,7 +133,7 @@ def contact_sheet(paths: list[Path], images: Tensor, answers: list[dict]) -> Fig
     figure = Figure(figsize=(width, height))
     for i, (path, image, answer) in enumerate(zip(paths, images, answers, strict=True)):
         x, y = 2.4 * (i % columns) + 0.07, height - 2.1 * (i // columns)  # the tile's upper left corner
-        for offset, pixels in ((0, read_image(path, 160)), (edge + 0.05, image)):
+        for offset, pixels in ((0, read_picture(path, 160)), (edge + 0.05, image)):
             ax = figure.add_axes(((x + offset) / width, (y - 0.25 - edge) / height, edge / width, edge / height))
             ax.imshow(pixels.permute(1, 2, 0).numpy(), interpolation="nearest")
             ax.axis("off")

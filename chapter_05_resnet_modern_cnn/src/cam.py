@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from chapter_04_cnn_classic.figures.vision import save_pictures
 from chapter_04_cnn_classic.inference import read_all
-from chapter_04_cnn_classic.pictures import read_image
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.figures import cam as figures
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
 from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
+from utils.pictures import read_picture
 from utils.results import write_results
 
 Target = int | Tensor | None  # one class for the batch; one for each picture, (B,); or the most probable ones
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         rows.append({"file": path.name, "answer": answers[0]["class"], "classes": answers})
         titles = [f"{answer['class']} ({answer['p']:.1%})" for answer in answers]
         grids = {layer: "{} × {}".format(*found.shape[1:]) for (_, layer), found in maps.items()}
-        views[path] = figures.View(path.name, read_image(path, figures.SIDE), titles, heats, grids)
+        views[path] = figures.View(path.name, read_picture(path, figures.SIDE), titles, heats, grids)
 
     stems = ["overview", *(path.stem for path in views)]
     names = [path.stem if stems.count(path.stem) == 1 else path.name for path in views]  # a.jpg may lie beside a.png

@@ -36,7 +36,6 @@ from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_03_optimization_regularization.exp_normalization import spread
 from chapter_03_optimization_regularization.training import probabilities, score
 from chapter_04_cnn_classic import dataset as classic
-from chapter_04_cnn_classic.pictures import read_image
 from chapter_05_resnet_modern_cnn.src import dataset, model
 from chapter_05_resnet_modern_cnn.src.degradation import KINDS
 from chapter_05_resnet_modern_cnn.src.figures import visualize as figures
@@ -47,6 +46,7 @@ from utils.cli import add_data_flag, add_output_flags, begin, positive, run, scr
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError
+from utils.pictures import read_picture
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
@@ -216,7 +216,7 @@ def features(networks: list[nn.Module], data: tuple, args: argparse.Namespace) -
     """Ask after every block which class's mean is nearest, and draw the strongest maps after every stage."""
     (images, labels), (held_out, answers), to_input = data
     images, labels = images[: args.pictures], labels[: args.pictures]
-    picture = read_image(args.image_path, held_out.shape[-1])
+    picture = read_picture(args.image_path, held_out.shape[-1])
     final, maps, curves = {"train_count": len(labels), "count": len(answers)}, {}, {}
     for network in networks:
         name = title(network)

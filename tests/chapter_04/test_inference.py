@@ -3,9 +3,6 @@
 """
 
 import json
-import struct
-import warnings
-import zlib
 
 import numpy as np
 import pytest
@@ -17,11 +14,10 @@ from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, to_input
 from chapter_04_cnn_classic.figures import drawing
 from chapter_04_cnn_classic.figures import vision as vision_figures
 from chapter_04_cnn_classic.model import MODELS, ModelConfig, build
-from chapter_04_cnn_classic.pictures import read_image
 from tests.conftest import ROOT
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import run
-from utils.errors import UserError
+from utils.pictures import read_picture
 from utils.shapes import shapes
 
 CHAPTER = ROOT / "chapter_04_cnn_classic"
@@ -58,168 +54,19 @@ def assert_colour(pixels, name, tolerance=0):
     assert (pixels.int() - expected).abs().max() <= tolerance
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("mode", "suffix"),
-    [(mode, "png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")]
-    + [(mode, "jpg") for mode in ("L", "RGB", "CMYK")]
-    + [(mode, "tif") for mode in ("1", "L", "YCbCr", "CMYK", "RGBA", "F", "I;16")]
-    + [("RGB", "bmp"), ("P", "gif"), ("L", "gif"), ("RGB", "ppm")],
-)
-def test_every_mode_shows_the_same_picture(tmp_path, mode, suffix):
-    if mode == "I;16":
-        picture = Image.fromarray(np.asarray(halves(mode="L")).astype(np.uint16) * 257)
-    else:
-        picture = halves(mode="RGB").convert(mode)
-    picture.save(tmp_path / f"x.{suffix}")
-    pixels = read_image(tmp_path / f"x.{suffix}")
-    assert pixels.shape == (3, 32, 32) and pixels.dtype == torch.uint8
-    assert_colour(pixels[:, :, :14], "black", 4)
-    assert_colour(pixels[:, :, 18:], "white", 4)
-
-
-def test_sixteen_bits_keep_the_upper_eight(tmp_path):
-    ramp = np.linspace(0, 65535, 32).round().astype(np.uint16)
-    Image.fromarray(np.tile(ramp, (32, 1))).save(tmp_path / "ramp.png")
-    assert read_image(tmp_path / "ramp.png")[0, 0].tolist() == (ramp >> 8).tolist()
-    Image.fromarray(np.full((9, 9), 200, np.uint16)).save(tmp_path / "dim.png")
-    assert_colour(read_image(tmp_path / "dim.png"), "black")  # 200 of 65,535, not of 255
-
-
-def test_floating_point_numbers_are_stretched(tmp_path):
-    values = np.tile(np.linspace(-3, 7, 32, dtype=np.float32), (32, 1))
-    Image.fromarray(values).save(tmp_path / "x.tif")
-    pixels = read_image(tmp_path / "x.tif")[0, 0].tolist()
-    assert pixels[0] == 0 and pixels[-1] == 255 and pixels == sorted(pixels)
-
-
-def test_what_is_transparent_becomes_white(tmp_path):
-    picture = Image.new("RGBA", (640, 640), (0, 0, 255, 255))
-    picture.paste((255, 0, 0, 0), (320, 0, 640, 640))  # an invisible red must not bleed into the blue
-    picture.save(tmp_path / "x.png")
-    pixels = read_image(tmp_path / "x.png").int()
-    assert_colour(pixels[:, :, :14], "blue")
-    assert_colour(pixels[:, :, 18:], "white")
-    assert (pixels[0] <= pixels[2]).all() and (pixels[0] - pixels[1]).abs().max() <= 1
-    Image.new("RGBA", (5, 5), (255, 0, 0, 128)).save(tmp_path / "half.png")
-    assert_colour(read_image(tmp_path / "half.png"), "#ff7f7f", 1)
-
-
-@pytest.mark.parametrize("suffix", ["png", "gif"])
-def test_a_palette_and_its_transparent_colour(tmp_path, suffix):
-    picture = Image.new("P", (300, 300), 2)
-    picture.putpalette([0, 255, 0, 255, 0, 0, 0, 0, 255])
-    picture.paste(1, (150, 0, 300, 300))
-    picture.save(tmp_path / f"x.{suffix}", transparency=1)
-    pixels = read_image(tmp_path / f"x.{suffix}")
-    assert_colour(pixels[:, :, :14], "blue")
-    assert_colour(pixels[:, :, 18:], "white")
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
-@pytest.mark.parametrize(("orientation", "red_side"), [(1, "top"), (3, "bottom"), (6, "right"), (8, "left")])
-def test_the_picture_stands_upright(tmp_path, suffix, orientation, red_side):
-    """Orientation 6 says: turn me clockwise to see me upright. What was on top comes to the right."""
-    picture = Image.new("RGB", (300, 200), "blue")
-    picture.paste("red", (0, 0, 300, 100))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    picture.save(tmp_path / f"x.{suffix}", exif=exif)
-    pixels = read_image(tmp_path / f"x.{suffix}")
-    parts = {"top": pixels[:, :12], "bottom": pixels[:, 20:], "left": pixels[:, :, :12], "right": pixels[:, :, 20:]}
-    assert_colour(parts[red_side], "red", 6)
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
-@pytest.mark.parametrize("size", [(10_000, 150), (150, 10_000)])
-def test_of_a_very_long_picture_the_middle_is_seen(tmp_path, suffix, size):
-    picture = Image.new("RGB", size, "white")
-    left, top = (size[0] - 150) // 2, (size[1] - 150) // 2
-    picture.paste("red", (left, top, left + 150, top + 150))
-    picture.save(tmp_path / f"x.{suffix}")
-    assert_colour(read_image(tmp_path / f"x.{suffix}")[:, 1:-1, 1:-1], "red", 6)
-
-
-def test_one_pixel_is_a_picture_too(tmp_path):
-    Image.new("RGB", (1, 1), "#123456").save(tmp_path / "x.png")
-    assert_colour(read_image(tmp_path / "x.png"), "#123456")
-    assert read_image(tmp_path / "x.png", 160).shape == (3, 160, 160)
-
-
-def test_of_an_animation_the_first_frame_is_seen(tmp_path):
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "lime")]
-    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-    assert_colour(read_image(tmp_path / "x.gif"), "red")
-
-
-def test_the_small_picture_is_the_mean_of_the_large_one(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "x.png")
-    blocks = torch.from_numpy(noise).double().view(32, 16, 32, 16, 3).mean(dim=(1, 3)).permute(2, 0, 1)
-    pixels = read_image(tmp_path / "x.png").double()
-    assert (pixels - blocks).abs().mean() < 5  # the noise itself is 74 away from its mean
-    torch.testing.assert_close(colour_of(pixels), colour_of(blocks), rtol=0, atol=0.5)
-
-
-def bomb(path, side):
-    """A PNG file of a hundred bytes that claims to be `side` pixels wide and high."""
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(b"")),
-        (b"IEND", b""),
-    ]
-    data = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
-
-
-def damaged(path, keep):
-    """The first `keep` of a good file, the rest of it gone."""
+def damaged(path):
+    """The first half of a good file."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content))])
-
-
-def overwritten(path):
-    """A good PNG file with noise in its middle."""
-    damaged(path, 1)
-    content = bytearray(path.read_bytes())
-    content[2000:2100] = bytes(range(100))
-    path.write_bytes(content)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 BAD = {
     "text.png": lambda path: path.write_text("this is not a picture\n"),
-    "empty.jpg": lambda path: path.write_bytes(b""),
-    "half.png": lambda path: damaged(path, 0.5),
-    "half.jpg": lambda path: damaged(path, 0.5),
-    "head.gif": lambda path: damaged(path, 0.01),
-    "noisy.png": overwritten,
-    "bomb.png": lambda path: bomb(path, 60_000),
+    "half.jpg": damaged,
     "folder.png": lambda path: path.mkdir(),
     "missing.png": lambda path: None,
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_is_no_picture_is_refused_in_one_line(tmp_path, name):
-    BAD[name](tmp_path / name)
-    with pytest.raises(UserError) as error:
-        read_image(tmp_path / name)
-    assert name in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_large_picture_gives_no_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns from here on, and refuses twice as many
-    Image.new("RGB", (40, 40), "red").save(tmp_path / "x.png")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert_colour(read_image(tmp_path / "x.png"), "red")
-    Image.new("RGB", (50, 50), "red").save(tmp_path / "x.png")
-    with pytest.raises(UserError, match="x.png.*exceeds limit of 2000 pixels"):
-        read_image(tmp_path / "x.png")
 
 
 # --- inference --------------------------------------------------------------------------------------------------------
@@ -275,7 +122,7 @@ def test_awkward_pictures_get_the_networks_own_answers(tmp_path, model_path, cap
     model.load_state_dict(torch.load(model_path, weights_only=True)["weights"])
     for answer in final["answers"]:
         with torch.no_grad():
-            p = model.eval()(to_input(read_image(folder / answer["file"])[None])).softmax(dim=1)[0]
+            p = model.eval()(to_input(read_picture(folder / answer["file"], 32)[None])).softmax(dim=1)[0]
         expected = {CIFAR10_CLASSES[i]: p[i].item() for i in p.argsort(descending=True)[:5].tolist()}
         assert list(answer["top"]) == list(expected) and answer["answer"] == next(iter(expected))
         assert list(answer["top"].values()) == pytest.approx(list(expected.values()), abs=1e-6)
@@ -287,7 +134,7 @@ def test_awkward_pictures_get_the_networks_own_answers(tmp_path, model_path, cap
 def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, script):
     """The one real process: another working folder, and paths relative to it."""
     folder = fill(tmp_path / "pictures")
-    damaged(folder / "broken.png", 0.5)
+    damaged(folder / "broken.png")
     (folder / "notes.txt").write_text("not a picture")
     done = script(
         "chapter_04_cnn_classic/inference.py", "--img_dir", "pictures", "--model_path", model_path, "--out_dir", "out",

@@ -349,7 +349,7 @@ def test_maps_of_torchvisions_network_equal_those_of_the_package():
 def test_maps_of_the_shipped_network_equal_those_of_the_package():
     model = shipped_model()
     paths = sorted((ROOT / "chapter_05_resnet_modern_cnn/images").glob("*.png"))
-    x = script.to_input(torch.stack([script.read_image(path, 128) for path in paths]))
+    x = script.to_input(torch.stack([script.read_picture(path, 128) for path in paths]))
     targets = model(x).argmax(dim=1)
     for asked in (targets, (targets + 1) % 10):  # the answer, and a class that it is not
         assert compare_with_package(model, x, model.stage_names, asked.tolist()) < 1e-5

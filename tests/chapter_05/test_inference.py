@@ -11,7 +11,6 @@ from PIL import Image
 
 from chapter_04_cnn_classic.model import ModelConfig
 from chapter_04_cnn_classic.model import build as build_classic
-from chapter_04_cnn_classic.pictures import read_image
 from chapter_05_resnet_modern_cnn.src import inference
 from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
@@ -19,6 +18,7 @@ from tests.chapter_04.test_inference import BAD, damaged, fill, halves
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
 from utils.errors import UserError
+from utils.pictures import read_picture
 
 CPU = torch.device("cpu")
 
@@ -72,7 +72,7 @@ def test_answers_features_and_neighbours_are_the_networks_own(tmp_path, capsys, 
     assert names.tolist() == sorted(path.name for path in folder.iterdir() if path.suffix)
     assert predictions.tolist() == [answer["answer"] for answer in final["answers"]]
     with torch.no_grad():
-        x = to_input(torch.stack([read_image(folder / name, side) for name in names.tolist()]))
+        x = to_input(torch.stack([read_picture(folder / name, side) for name in names.tolist()]))
         pooled, p = model.features(x).mean(dim=(2, 3)), model(x).softmax(dim=1)
     torch.testing.assert_close(torch.from_numpy(features), pooled)
     unit = pooled.double() / pooled.double().norm(dim=1, keepdim=True)
