@@ -18,12 +18,13 @@ def make_optimizers(model: nn.Module, name: str, lr: float, weight_decay: float,
     """Return the optimizer called `name` for the model: one, or two for "muon".
 
     Weights decay, biases and norms' parameters do not. Muon takes the hidden layers' matrices, at AdamW's scale, and
-    AdamW at the same rate what is left.
+    AdamW at the same rate what is left: `model.head`, embeddings, and all that is no matrix.
     """
     matrices = [p for p in model.parameters() if p.squeeze().ndim >= 2]  # a norm's (C, 1, 1) is none
     vectors = [p for p in model.parameters() if p.squeeze().ndim < 2]
     if name == "muon":
-        head = {id(p) for p in model.head.parameters()}
+        outer = [model.head, *(module for module in model.modules() if isinstance(module, nn.Embedding))]
+        head = {id(p) for module in outer for p in module.parameters()}
         hidden = [p for p in matrices if id(p) not in head]
         rest = [{"params": [p for p in matrices if id(p) in head]}, {"params": vectors, "weight_decay": 0.0}]
         muon = Muon(hidden, lr=lr, weight_decay=weight_decay, match_rms=True, **options)

@@ -58,10 +58,20 @@ def add_data_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_root", type=Path, default=default_data_root(), help="folder of data sets")
 
 
-def add_training_flags(parser: argparse.ArgumentParser, *, epochs: int, batch_size: int, lr: float) -> None:
-    """Add the flags that every training script has."""
+def add_training_flags(
+    parser: argparse.ArgumentParser,
+    *,
+    batch_size: int,
+    lr: float,
+    epochs: int | None = None,
+    max_steps: int | None = None,
+) -> None:
+    """Add the flags that every training script has; its length is given in `epochs` or in `max_steps`."""
     add_output_flags(parser)
-    parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training set")
+    if epochs is not None:
+        parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training set")
+    else:
+        parser.add_argument("--max_steps", type=positive, default=max_steps, help="steps of the optimizer in all")
     parser.add_argument("--batch_size", type=positive, default=batch_size, help="examples a step")
     parser.add_argument("--lr", type=amount, default=lr, help="peak learning rate")
     if parser.get_default("device") == "auto":  # NumPy has no bfloat16
