@@ -61,9 +61,13 @@ class LanguageModel(nn.Module):
         return self.head(x), new_states
 
 
-def detach(states: list[State]) -> list[State]:
+def detach(states: list[State], device: torch.device | None = None) -> list[State]:
     """Return the same states without their past: no gradient flows further back (truncated backpropagation)."""
-    return [state.detach() if isinstance(state, Tensor) else tuple(s.detach() for s in state) for state in states]
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor.detach().to(device or tensor.device)
+
+    return [cut(state) if isinstance(state, Tensor) else tuple(map(cut, state)) for state in states]
 
 
 def build_language_model(config: dict) -> LanguageModel:

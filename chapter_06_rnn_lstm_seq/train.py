@@ -13,7 +13,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -29,20 +28,29 @@ from utils.cli import add_data_flag, add_training_flags, amount, begin, positive
 from utils.device import autocast
 from utils.errors import check_finite
 from utils.results import write_results
+from utils.tables import final_lines
 from utils.timer import Timer
 
 RECIPES = {
     "char_lm": {
-        "max_steps": 17000,
+        "max_steps": 14000,
         "batch_size": 32,
-        "lr": 5e-3,
+        "lr": 8e-3,
         "hidden_size": 384,
         "n_layers": 2,
         "dropout": 0.4,
         "input_dropout": 0.1,
     },
 }
-TINY = {"dataset": "toy", "max_steps": 4, "batch_size": 4, "hidden_size": 8, "length": 16, "save_every": 2, "amp": "off"}
+TINY = {
+    "dataset": "toy",
+    "max_steps": 4,
+    "batch_size": 4,
+    "hidden_size": 8,
+    "length": 16,
+    "save_every": 2,
+    "amp": "off",
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -65,16 +73,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     model, history, seconds = train(task, args, args.out_dir / "state.pth")
     round_to_half(model)
-    final = task.evaluate(model) | {
-        "train_seconds": seconds,
-        "steps": history[-1]["step"],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
-    name = f"char_lm_{args.cell}"
+    final = (
+        task.evaluate(model)
+        | task.baselines()
+        | {
+            "train_seconds": seconds,
+            "steps": history[-1]["step"],
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        }
+    )
+    name = f"{args.task}_{args.cell}"
     save_model(args.out_dir / f"{name}.pth", model, task.config, final | task.about(model))
     write_results(args.out_dir / f"{name}.json", args, final, history)
-    for key, value in final.items():
-        print(f"{key:30} {value:.4f}" if isinstance(value, float) else f"{key:30} {value}")
+    print(*final_lines(final), sep="\n")
     print(f"written to {args.out_dir}")
 
 
@@ -93,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input_dropout", type=share, default=0.1, help="share of the inputs' features left out")
     parser.add_argument("--length", type=positive, default=128, help="steps that gradients flow back (char_lm)")
     parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")
-    parser.add_argument("--weight_decay", type=amount, default=0.05, help="of weights, not of biases")
+    parser.add_argument("--weight_decay", type=amount, default=0.1, help="of weights, not of biases")
     parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
     parser.add_argument("--clip", type=amount, default=1.0, help="largest norm of the gradients")
     parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")

@@ -32,7 +32,9 @@ class KneserNey:
         grams, counts = torch.unique(_codes(ids, n_tokens, order), return_counts=True)
         tables = []
         for n in range(order, 0, -1):
-            contexts, places = torch.unique(grams // n_tokens, return_inverse=True)  # grams are sorted, so these are too
+            contexts, places = torch.unique(
+                grams // n_tokens, return_inverse=True
+            )  # grams are sorted, so these are too
             totals = torch.zeros_like(contexts).index_add_(0, places, counts)
             kinds = torch.bincount(places)
             once, twice = ((counts == times).sum().item() for times in (1, 2))
@@ -72,6 +74,6 @@ def _codes(ids: Tensor, n_tokens: int, n: int) -> Tensor:
 
 
 def _look_up(keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
-    """Return the value of each wanted key, 0 where it is missing; keys are sorted."""
+    """Return the value of each wanted key as float64, 0 where it is missing; keys are sorted."""
     place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-    return torch.where(keys[place] == wanted, values[place], 0)
+    return torch.where(keys[place] == wanted, values[place], 0).double()

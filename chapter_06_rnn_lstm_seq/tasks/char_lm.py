@@ -13,6 +13,7 @@ from chapter_06_rnn_lstm_seq.baselines.ngram import KneserNey
 from chapter_06_rnn_lstm_seq.dataset import encode, shakespeare, split_text
 from chapter_06_rnn_lstm_seq.model import LanguageModel, LanguageModelConfig, State, detach
 from chapter_06_rnn_lstm_seq.toy import toy_text
+from utils.evaluating import evaluating
 
 PROBE_LENGTH = 32  # characters of the validation text whose last logits are recorded with the weights
 
@@ -110,19 +111,19 @@ class CharLM:
 
     def load_state_dict(self, saved: dict) -> None:
         self.streams.start, self.streams.position = saved["start"], saved["position"]
-        self.states = saved["states"]
+        self.states = saved["states"] and detach(saved["states"], self.device)
 
 
 @torch.no_grad()
 def text_loss(model: nn.Module, ids: Tensor, n_streams: int = 1, chunk: int = 1024) -> float:
     """Return the mean loss (nats a token) on a text (T,), read as so many streams with their state carried on."""
-    model.eval()
     n_streams = min(n_streams, len(ids) - 1)
     length = (len(ids) - 1) // n_streams
     x = ids[: n_streams * length].view(n_streams, length)
     y = ids[1 : n_streams * length + 1].view(n_streams, length)
     total, states = 0.0, None
-    for inputs, targets in zip(x.split(chunk, dim=1), y.split(chunk, dim=1), strict=True):
-        logits, states = model(inputs, states)
-        total += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
+    with evaluating(model):
+        for inputs, targets in zip(x.split(chunk, dim=1), y.split(chunk, dim=1), strict=True):
+            logits, states = model(inputs, states)
+            total += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
     return total / y.numel()
