@@ -2,7 +2,7 @@
 在四个任务之一上训练循环网络；每个任务的默认参数就是随附模型的训练配方。
 
     python chapter_06_rnn_lstm_seq/train.py    # Shakespeare, character by character: on 2 CPU cores about 70 min
-    python chapter_06_rnn_lstm_seq/train.py --cell gru --minutes 25    # as many steps as fit into 25 min
+    python chapter_06_rnn_lstm_seq/train.py --cell gru --max_steps 5000    # another cell: 25 min
     python chapter_06_rnn_lstm_seq/train.py --dataset toy --max_steps 300    # no download: 1 min
     python chapter_06_rnn_lstm_seq/train.py --resume    # after an interruption, to the same numbers
 """
