@@ -1,11 +1,13 @@
-"""The parallel scan: all steps of h_t = a_t h_(t-1) + b_t in log2(T) rounds; minGRU and minLSTM are such recurrences.
-并行扫描：只用 log2(T) 轮就算出 h_t = a_t h_(t-1) + b_t 的所有步；minGRU 与 minLSTM 正是这样的递推。
+"""The parallel scan: all states of h_t = a_t h_(t-1) + b_t in about 2 log2(T) rounds instead of T steps.
+并行扫描：h_t = a_t h_(t-1) + b_t 的所有状态，只需约 2 log2(T) 轮，而不是 T 步。
 
-    python chapter_06_rnn_lstm_seq/benchmark.py      # times the scan against the loop
+    python chapter_06_rnn_lstm_seq/benchmark.py      # times it against the loop
+
+minGRU and minLSTM are such recurrences: their gates a_t and inputs b_t are known for all t before the first state is.
 
 Two steps in a row are again such a step: h_2 = a_2 (a_1 h_0 + b_1) + b_2 = (a_2 a_1) h_0 + (a_2 b_1 + b_2). So pairs of
-neighbours can be merged, all at once, which leaves a recurrence half as long; it is solved in the same way, and gives
-every second state. The others are one step from those (Blelloch 1990).
+neighbours can be merged, all at once, which leaves a recurrence half as long. Solved in the same way, it gives every
+second state, and the others are one step from those (Blelloch 1990).
 相邻两步合起来仍是同样形式的一步，所以可以两两合并成长度减半的递推，递归求解，再补出中间的状态。
 
 Nothing is divided and no logarithm is taken, so gates of exactly 0 or 1 and states of any sign are safe.
@@ -14,6 +16,8 @@ Nothing is divided and no logarithm is taken, so gates of exactly 0 or 1 and sta
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+WIDE = 4096  # numbers in a step that keep one CPU core busy by themselves; benchmark.py draws where the two cross
 
 
 def linear_recurrence(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
@@ -26,9 +30,10 @@ def linear_recurrence(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
 
 
 def scan(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
-    """Return what `linear_recurrence` does, in 2 log2(T) rounds instead of T steps.
+    """Return what `linear_recurrence` does, fast, with a backward pass by hand: a and b (T, ...), h0 (...) -> (T, ...).
 
-    The backward pass is a scan too, from the end: dL/dh_t = (what arrives at h_t) + a_(t+1) dL/dh_(t+1).
+    The gradients come from a recurrence of the same form that runs from the end,
+    dL/dh_t = (what arrives at h_t from outside) + a_(t+1) dL/dh_(t+1), and so from the same two functions.
     """
     return _Scan.apply(a, b, h0)
 
@@ -36,8 +41,7 @@ def scan(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b, h0):
-        b = torch.cat([torch.addcmul(b[:1], a[:1], h0[None]), b[1:]])  # the first step's b takes h0 in
-        h = merge_pairs(a, b)
+        h = solve(a, b, h0)
         ctx.save_for_backward(a, h0, h)
         return h
 
@@ -45,22 +49,38 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dh_all):
         a, h0, h = ctx.saved_tensors
-        later = torch.cat([a[1:], torch.zeros_like(a[:1])]).flip(0)  # a_(t+1), from the end
-        dh = merge_pairs(later, dh_all.flip(0)).flip(0)  # (T, ...)
+        last = dh_all[-1:]  # nothing comes after it
+        dh = torch.cat([solve(a[1:].flip(0), dh_all[:-1].flip(0), last[0]).flip(0), last])  # (T, ...)
         before = torch.cat([h0[None], h[:-1]])
         return dh * before, dh, a[0] * dh[0]
 
 
-def merge_pairs(a: Tensor, b: Tensor) -> Tensor:
-    """Solve h_t = a_t h_(t-1) + b_t from h = 0 by halving: a and b (T, ...) -> (T, ...)."""
-    if len(a) == 1:
-        return b
-    a_odd, b_odd = a[1::2], b[1::2]  # the second of each pair
-    a_even, b_even = a[0::2], b[0::2]  # the first, and with an odd T one more
-    pairs = len(a_odd)
-    merged = merge_pairs(a_odd * a_even[:pairs], torch.addcmul(b_odd, a_odd, b_even[:pairs]))  # (T/2, ...)
+def solve(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+    """Solve the recurrence in the way that suits: the tree does 2.5 times the work, but in few and large pieces.
+
+    A CPU core that has enough to do in every single step gains nothing from that.
+    """
+    return step_by_step(a, b, h0) if b.device.type == "cpu" and h0.numel() >= WIDE else merge_pairs(a, b, h0)
+
+
+def step_by_step(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+    """Solve the recurrence in T steps, each written where it belongs: a and b (T, ...), h0 (...) -> (T, ...)."""
     h = torch.empty_like(b)
-    h[1::2] = merged
-    h[0] = b[0]
-    torch.addcmul(b_even[1:], a_even[1:], merged[: len(a_even) - 1], out=h[2::2])
+    h_t = h0
+    for t in range(len(b)):
+        h_t = torch.addcmul(b[t], a[t], h_t, out=h[t])
+    return h
+
+
+def merge_pairs(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+    """Solve the recurrence by a tree of merged pairs: a and b (T, ...), h0 (...) -> (T, ...)."""
+    if len(b) < 2:
+        return torch.addcmul(b, a, h0)
+    first_a, second_a, pairs = a[0::2], a[1::2], len(b) // 2  # with an odd T, one is left without a partner
+    first_b, second_b = b[0::2], b[1::2]
+    merged_b = torch.addcmul(second_b, second_a, first_b[:pairs])  # (T/2, ...)
+    h = torch.empty_like(b)
+    h[1::2] = merge_pairs(second_a * first_a[:pairs], merged_b, h0)
+    torch.addcmul(b[0], a[0], h0, out=h[0])
+    torch.addcmul(first_b[1:], first_a[1:], h[1:-1:2], out=h[2::2])  # from each second to the first of the next pair
     return h

@@ -35,10 +35,11 @@ def fused_gru(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b
 class _RNN(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
-        h = F.linear(x, w_ih, b_ih + b_hh)  # (T, B, H): x's share; the loop adds h's
-        before = h0
-        for h_t in h:
-            before = h_t.addmm_(before, w_hh.t()).tanh_()  # (B, H)
+        of_x = F.linear(x, w_ih, b_ih + b_hh)  # (T, B, H)
+        h = torch.empty_like(of_x)
+        h_t = h0
+        for t in range(len(x)):
+            h_t = torch.addmm(of_x[t], h_t, w_hh.t(), out=h[t]).tanh_()  # (B, H)
         ctx.save_for_backward(x, h0, w_ih, w_hh, h)
         return h
 

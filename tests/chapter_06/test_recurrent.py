@@ -212,8 +212,9 @@ def test_a_second_backward_pass_is_the_same():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_outputs_changed_in_place_are_noticed():
-    net = RNN(3, 4)
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_outputs_changed_in_place_are_noticed(cell):
+    net = make_recurrent(cell, 3, 4)
     output, _ = net(torch.randn(2, 5, 3))
     output.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
