@@ -17,6 +17,8 @@ from utils.shapes import CLASSES, shapes
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of each colour over the training pictures
 OFFLINE = "--dataset shapes needs no download"
+SIDE = 32  # pixels
+MEAN_GREY = 120  # about the mean of all pictures' bytes: what is hidden looks like nothing to the network
 VALIDATION = 5000  # the last training pictures
 
 Pictures = tuple[Tensor, Tensor]  # (N, 3, 32, 32), uint8, and labels (N,), int64

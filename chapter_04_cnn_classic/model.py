@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.network import Linear
-from chapter_03_optimization_regularization.regularization import Dropout
 
 
 @dataclass
@@ -71,7 +70,7 @@ def conv_block(c_in: int, c_out: int, kernel: int, stride: int = 1, pool: nn.Mod
 def global_head(c_in: int, config: ModelConfig) -> nn.Sequential:
     """Return the mean over all places (Lin et al. 2013) and one linear layer: works at any picture size."""
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), Dropout(config.dropout), Linear(c_in, config.n_classes)
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(config.dropout), Linear(c_in, config.n_classes)
     )  # (B, C, h, w) -> (B, C, 1, 1) -> (B, C) -> (B, n_classes)
 
 
@@ -83,7 +82,7 @@ def lenet(config: ModelConfig) -> ConvNet:
         "conv2": nn.Sequential(nn.Conv2d(c1, c2, 5), nn.Tanh(), nn.AvgPool2d(2)),  # 14 -> 10 -> 5
         "conv3": nn.Sequential(nn.Conv2d(c2, c3, 5), nn.Tanh()),  # 5 -> 1
     }
-    head = [nn.Flatten(), Linear(c3, hidden), nn.Tanh(), Dropout(config.dropout), Linear(hidden, config.n_classes)]
+    head = [nn.Flatten(), Linear(c3, hidden), nn.Tanh(), nn.Dropout(config.dropout), Linear(hidden, config.n_classes)]
     return ConvNet(stages, nn.Sequential(*head))
 
 
@@ -99,8 +98,8 @@ def alexnet(config: ModelConfig) -> ConvNet:
     }
     layers = [nn.Flatten()]
     for c_in, c_out in ((16 * c4, hidden), (hidden, hidden)):
-        layers += [Dropout(config.dropout), Linear(c_in, c_out), nn.ReLU(inplace=True)]
-    return ConvNet(stages, nn.Sequential(*layers, Dropout(config.dropout), Linear(hidden, config.n_classes)))
+        layers += [nn.Dropout(config.dropout), Linear(c_in, c_out), nn.ReLU(inplace=True)]
+    return ConvNet(stages, nn.Sequential(*layers, nn.Dropout(config.dropout), Linear(hidden, config.n_classes)))
 
 
 VGG_PLAN = "32 96 M 96 256 M 256 384 M 384"  # a number: a convolution with so many channels; M: max pooling

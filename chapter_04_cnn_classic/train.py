@@ -11,6 +11,8 @@ The recipe was chosen on the last 5,000 training pictures (--split validation).
 """
 
 import argparse
+import copy
+import math
 import sys
 from pathlib import Path
 
@@ -20,42 +22,25 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
+from chapter_02_nn_basics_mlp.losses import log_softmax
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
-from chapter_03_optimization_regularization.optimizers.averaging import EMA
-from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
-from chapter_03_optimization_regularization.regularization import augmentation
-from chapter_03_optimization_regularization.regularization.mixing import smooth_labels, soft_cross_entropy
+from chapter_03_optimization_regularization.regularization.augmentation import cutout, random_flip, random_shift
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
-from chapter_04_cnn_classic.dataset import DATASETS, load, to_input
+from chapter_04_cnn_classic.dataset import DATASETS, MEAN_GREY, SIDE, load, to_input
 from chapter_04_cnn_classic.model import MODELS, ConvNet, ModelConfig, build
 from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, natural, positive, run, script_parser, share
-from utils.data import batches
-from utils.device import autocast
-from utils.errors import UserError, check_finite
+from utils.errors import UserError
 from utils.plotting import COLOURS, save_figure
 from utils.results import write_results
 from utils.timer import Timer
 
-GREY = 120  # about the mean of all pictures' bytes: what is hidden looks like nothing to the network
-
 
 def main(argv: list[str] | None = None) -> None:
-    parser = script_parser(__doc__, __file__)
-    add_training_flags(parser, epochs=28, batch_size=256, lr=2e-2)
-    add_data_flag(parser)
-    add_recipe_flags(parser)
-    parser.add_argument("--model", default="vgg", choices=MODELS, help="which network")
-    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="what to learn")
-    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
-    parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
-    parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
-    parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
-    tiny = {"dataset": "shapes", "train_size": 100, "epochs": 2, "batch_size": 50, "width": 0.1, "amp": "off"}
-    args = begin(parser, argv, dry_run=tiny)
-
+    args = parse(argv)
     *sets, classes = load(args.dataset, args.split, args.data_root, args.train_size)
     train_set, (test_x, test_y) = (tuple(t.to(args.device) for t in pictures) for pictures in sets)
     config = ModelConfig(args.model, len(classes), args.width, args.dropout)
@@ -74,18 +59,21 @@ def main(argv: list[str] | None = None) -> None:
         "split": args.split,
     }
     with torch.no_grad():
-        probe = model(probe_input(1, 3, 32, 32).to(args.device))[0].tolist()
+        probe = model(probe_input(1, 3, SIDE, SIDE).to(args.device))[0].tolist()
     about = final | {"classes": classes, "dataset": args.dataset, "probe": probe}
     save_model(args.out_dir / "best_model.pth", model, config, about)
     write_results(args.out_dir / f"train_{args.model}.json", args, final, history)
-    save_figure(draw_history(history), args.out_dir / f"training_{args.model}.png")
+    save_figure(draw_history(history, final), args.out_dir / f"training_{args.model}.png")
     for name, value in final.items():
         print(f"{name:30} {value:.4f}" if isinstance(value, float) else f"{name:30} {value}")
     print(f"written to {args.out_dir}")
 
 
-def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what this training and the comparison of the five have in common."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = script_parser(__doc__, __file__)
+    add_training_flags(parser, epochs=28, batch_size=256, lr=2e-2)
+    add_data_flag(parser)
     parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")
     parser.add_argument("--weight_decay", type=amount, default=0.05, help="of weights, not of biases and norms")
     parser.add_argument("--warmup", type=share, default=0.1, help="share of the steps in which the rate rises")
@@ -94,6 +82,17 @@ def add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flip", type=share, default=0.5, help="share of the pictures that are mirrored")
     parser.add_argument("--shift", type=natural, default=4, help="pixels that a picture moves at most")
     parser.add_argument("--cutout", type=natural, default=10, help="side of the square that is hidden; 0: none")
+    parser.add_argument("--model", default="vgg", choices=MODELS, help="which network")
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
+    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
+    parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
+    parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
+    tiny = {"dataset": "shapes", "train_size": 100, "epochs": 2, "batch_size": 50, "width": 0.1, "amp": "off"}
+    args = begin(parser, argv, dry_run=tiny)
+    if args.shift >= SIDE:
+        raise UserError(f"--shift {args.shift}: the pictures have {SIDE} pixels a side")
+    return args
 
 
 def train(
@@ -103,75 +102,91 @@ def train(
 
     Where there are `watched` pictures and labels, the history has the accuracy on them after each epoch.
     """
+    images, labels = data  # (N, 3, 32, 32), uint8, and (N,)
+    steps_per_epoch = len(labels) // args.batch_size
+    if steps_per_epoch == 0:
+        raise UserError(f"--batch_size {args.batch_size}: there are {len(labels)} pictures in all")
+    steps = args.epochs * steps_per_epoch
+    warmup_steps = round(args.warmup * steps)
+
     model = build(vars(config)).to(args.device, memory_format=torch.channels_last)
-    optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
-    steps_each = len(data[1]) // args.batch_size
-    if steps_each == 0:
-        raise UserError(f"--batch_size {args.batch_size}: there are {len(data[1])} pictures in all")
-    total = args.epochs * steps_each
-    rise = round(args.warmup * total)
-    schedules = [Schedule(optimizer, warmup(cosine(total - rise), rise)) for optimizer in optimizers]
-    phase = torch.rand(len(data[1]), device=args.device)  # (N,): when it is a picture's turn to be mirrored
-    average, timer = EMA(model, args.ema), Timer()
+    optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)  # Muon is joined by an AdamW
+    phase = torch.rand(len(labels), device=args.device)  # (N,): when it is a picture's turn to be mirrored
+    average = copy.deepcopy(model).eval().requires_grad_(False)  # of the weights and of the norms' statistics
+    averaged, latest = (
+        [tensor for tensor in each.state_dict().values() if tensor.is_floating_point()] for each in (average, model)
+    )
+    timer = Timer()
     parts = {"model": model, "average": average, "timer": timer}
     parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
-    parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
     state_path = args.out_dir / "state.pth"
     done, history = load_state(state_path, args.flags, parts) if args.resume else (0, [])
 
     bar = tqdm(range(done, args.epochs), initial=done, total=args.epochs, unit="epoch")
     for epoch in bar:
         model.train()
-        summed, right = 0.0, 0
-        mirrored = (phase + epoch * args.flip) % 1 < args.flip  # with 0.5: every other epoch
-        for images, labels, flip in batches(*data, mirrored, batch_size=args.batch_size, shuffle=True):
-            if len(labels) < args.batch_size:
-                continue  # the few that are left over come in another epoch
-            x = to_input(augment(images, flip, args.shift, args.cutout))
-            targets = smooth_labels(labels, config.n_classes, args.label_smoothing)  # (B, K)
-            with autocast(args.device, args.amp):
-                logits = model(x)  # (B, K)
-            loss = soft_cross_entropy(logits.float(), targets)
-            for optimizer in optimizers:
-                optimizer.zero_grad()
+        loss_sum, n_right = 0.0, 0
+        mirrored = (phase + epoch * args.flip) % 1 < args.flip  # (N,): with 0.5 every picture in every other epoch
+        order = torch.randperm(len(labels)).to(args.device)
+        for i in range(steps_per_epoch):  # the few pictures that are left over come in another epoch
+            # Batch.
+            batch = order[i * args.batch_size : (i + 1) * args.batch_size]  # (B,)
+            x, y = images[batch], labels[batch]  # (B, 3, 32, 32), (B,)
+
+            # Augmentation: mirror those whose turn it is, move all, hide a square of each.
+            x = random_flip(x, mirrored[batch].float().view(-1, 1, 1, 1))
+            x = random_shift(x, args.shift, padding="reflect")
+            x = cutout(x, args.cutout, fill=MEAN_GREY) if args.cutout else x
+
+            # Forward.
+            with torch.autocast(args.device.type, torch.bfloat16, enabled=args.amp == "bf16"):
+                logits = model(to_input(x))  # (B, K)
+
+            # Loss: cross-entropy, with a share of each label spread evenly over all classes.
+            targets = F.one_hot(y, config.n_classes)  # (B, K)
+            targets = (1 - args.label_smoothing) * targets + args.label_smoothing / config.n_classes
+            loss = -(targets * log_softmax(logits.float())).sum(dim=1).mean()
+
+            # Backward.
+            model.zero_grad()
             loss.backward()
-            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+
+            # Step, at a rate that rises in a straight line and then falls along half a cosine wave.
+            step = epoch * steps_per_epoch + i
+            if step < warmup_steps:
+                rate = args.lr * (step + 1) / (warmup_steps + 1)
+            else:
+                rate = args.lr * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps))) / 2
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
                 optimizer.step()
-                schedule.step()
-            if args.ema:
-                average.update(model)
-            summed += loss.item()
-            right += (logits.argmax(dim=1) == labels).sum().item()
-        check_finite(summed, epoch)
-        row = {"epoch": epoch + 1, "train_loss": summed / steps_each}
-        row["train_accuracy_augmented"] = right / (steps_each * args.batch_size)
+
+            # Running average: over the last tenth of the steps at first, later over about 1 / (1 - ema) of them.
+            for mean, tensor in zip(averaged, latest, strict=True):
+                mean.lerp_(tensor, 1 - min(args.ema, step / (step + 9)))
+
+            # Log.
+            loss_sum += loss.item()
+            n_right += (logits.argmax(dim=1) == y).sum().item()
+
+        if not math.isfinite(loss_sum):
+            raise UserError(f"the loss became {loss_sum} in epoch {epoch + 1}: start again with a lower --lr")
+        row = {"epoch": epoch + 1, "train_loss": loss_sum / steps_per_epoch}
+        row["train_accuracy_augmented"] = n_right / (steps_per_epoch * args.batch_size)
         if watched:
-            p = probabilities(average.model if args.ema else model, watched[0], args.amp, to_input=to_input)
+            p = probabilities(average if args.ema else model, watched[0], args.amp, to_input=to_input)
             row["validation_accuracy"] = score(p, watched[1])[0]
         history.append(row)
         bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name != "epoch"})
+
+        # Save.
         save_state(state_path, args.flags, epoch + 1, history, parts)
-    return (average.model if args.ema else model).eval(), history, timer.seconds
+    return (average if args.ema else model).eval(), history, timer.seconds
 
 
-def augment(images: Tensor, flip: float | Tensor, shift: int, cutout: int) -> Tensor:
-    """Mirror some pictures (B, 3, 32, 32), uint8, move all and hide a square of each.
-
-    Args:
-        flip: the probability of being mirrored, or (B,), bool, which ones are.
-
-    Raises:
-        UserError: a shift by a whole picture or more.
-    """
-    if shift >= images.shape[-1]:
-        raise UserError(f"--shift {shift}: the pictures have {images.shape[-1]} pixels a side")
-    chance = flip.float().view(-1, 1, 1, 1) if isinstance(flip, Tensor) else flip
-    images = augmentation.random_shift(augmentation.random_flip(images, chance), shift, padding="reflect")
-    return augmentation.cutout(images, cutout, fill=GREY) if cutout else images
-
-
-def draw_history(history: list[dict]) -> Figure:
-    """Draw loss and accuracy by epoch."""
+def draw_history(history: list[dict], final: dict) -> Figure:
+    """Draw loss and accuracy by epoch, and what the finished network reaches on pictures left as they are."""
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)

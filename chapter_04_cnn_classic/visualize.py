@@ -27,7 +27,7 @@ from chapter_04_cnn_classic.attribution import (
     top_places,
 )
 from chapter_04_cnn_classic.conv.receptive_field import Field, receptive_field, stage_paths
-from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, DATASETS, load, to_input
+from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, DATASETS, MEAN_GREY, load, to_input
 from chapter_04_cnn_classic.evaluation import (
     confusion_matrix,
     mistakes_within,
@@ -37,7 +37,6 @@ from chapter_04_cnn_classic.evaluation import (
 )
 from chapter_04_cnn_classic.figures import vision as figures
 from chapter_04_cnn_classic.model import ConvNet, build
-from chapter_04_cnn_classic.train import GREY
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, natural, positive, run, script_parser
 from utils.errors import UserError
@@ -84,7 +83,6 @@ def main(argv: list[str] | None = None) -> None:
     rows, final["units"] = units(model, images, classes, args)
     written = [
         save_figure(figures.filters(*first_layer(model, first)), args.out_dir / "filters.png"),
-        save_figure(figures.features(first[0], feature_maps(model, first)), args.out_dir / "features.png"),
         save_figure(figures.looks(views), args.out_dir / "saliency.png"),
         save_figure(figures.units(rows), args.out_dir / "units.png"),
         save_figure(figures.confusion(matrix, *in_groups(classes)), args.out_dir / "confusion.png"),
@@ -157,12 +155,6 @@ def first_layer(model: ConvNet, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return a picture (3, 32, 32), the first layer's filters (C, 3, k, k) and its answers (C, h, w) to the picture."""
     conv = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
     return image[0], conv.weight, conv(to_input(image))[0]
-
-
-@torch.no_grad()
-def feature_maps(model: ConvNet, image: Tensor) -> dict[str, tuple[int, Tensor]]:
-    """Return what each stage's units see, and its maps (C, h, w) of the picture."""
-    return {name: (receptive_field(path).size, path(to_input(image))[0]) for name, path in stage_paths(model).items()}
 
 
 # ---- what it looks at -----------------------------------------------------------------------------------------------
@@ -247,7 +239,7 @@ def crop(image: Tensor, field: Field, row: int, column: int) -> Tensor:
     side = image.shape[-1]
     if field.size >= side:
         return image
-    padded = nn.functional.pad(image, [field.size] * 4, value=GREY)
+    padded = nn.functional.pad(image, [field.size] * 4, value=MEAN_GREY)
     top, left = (field.pixels(unit).start + field.size for unit in (row, column))
     return padded[:, top : top + field.size, left : left + field.size]
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from chapter_03_optimization_regularization.regularization import Dropout
 from chapter_04_cnn_classic.conv.conv2d import pair
 
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 POINTWISE = (
-    *(nn.Identity, nn.BatchNorm2d, Dropout, nn.Dropout, nn.Dropout2d),  # in eval mode a place minds its own business
+    *(nn.Identity, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d),  # in eval mode a place minds its own business
     *(nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
 )
 

@@ -1,23 +1,15 @@
-"""The figures of visualize.py: filters, feature maps, what a network looks at, what its units want, where it errs.
-visualize.py 的图：滤波器、特征图、网络盯着哪里、各单元想看到什么、它错在哪里。
+"""The figures of visualize.py: filters, what a network looks at, what its units want, where it errs.
+visualize.py 的图：滤波器、网络盯着哪里、各单元想看到什么、它错在哪里。
 """
 
-from pathlib import Path
-
-import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from chapter_04_cnn_classic.evaluation import per_class
-from utils.file_io_util import atomic_write
+from chapter_04_cnn_classic.figures.canvas import DARK, canvas, show, write
 from utils.plotting import COLOURS
 
 BLUE, RED = COLOURS[:2]
-DARK = "0.25"
-MARGIN = 8  # pixels around a figure
-DPI = matplotlib.rcParams["savefig.dpi"]
 
 
 def filters(image: Tensor, weight: Tensor, answers: Tensor, most: int = 32, columns: int = 8) -> Figure:
@@ -34,20 +26,6 @@ def filters(image: Tensor, weight: Tensor, answers: Tensor, most: int = 32, colu
         show(figure, x, y, 72, 0.5 + weight[i] / (2 * weight[i].abs().max()))
         peak = answers[i].abs().max().item()
         show(figure, x + 76, y, 96, answers[i], cmap="gray", vmin=-peak, vmax=peak)
-    return figure
-
-
-def features(image: Tensor, maps: dict[str, tuple[int, Tensor]], most: int = 12) -> Figure:
-    """Draw a picture, and by stage the field (pixels) and those of the feature maps (C, h, w) that answer most."""
-    figure = canvas(300 + 118 * most, 158 * len(maps))
-    show(figure, 0, 40, 256, image)
-    for row, (name, (field, found)) in enumerate(maps.items()):
-        y, (n_channels, height, width) = 158 * row, found.shape
-        count = min(most, n_channels)
-        text = f"stage {name}: {count} of {n_channels} maps of {height} × {width}; a unit sees {field} × {field} pixels"
-        write(figure, 300, y + 28, text, ha="left")
-        for k, i in enumerate(found.flatten(1).max(dim=1).values.topk(count).indices.tolist()):
-            show(figure, 300 + 118 * k, y + 40, 112, found[i], cmap="magma")
     return figure
 
 
@@ -156,42 +134,3 @@ def mistakes(images: Tensor, labels: Tensor, p: Tensor, classes: list[str], most
         show(figure, x, y + 34, 192, images[i])
         write(figure, x + 96, y + 248, f"is: {classes[labels[i]]}")
     return figure
-
-
-def canvas(width: int, height: int) -> Figure:
-    """Return a figure of so many pixels, in which each pixel of a small picture can be a block of whole pixels.
-
-    So it is sharp, and its file is small: PNG stores a block for little more than a pixel.
-    """
-    return Figure(figsize=((width + 2 * MARGIN) / DPI, (height + 2 * MARGIN) / DPI), dpi=DPI)
-
-
-def frame(figure: Figure, x: int, y: int, width: int, height: int) -> Axes:
-    """Return axes of so many pixels, at a place in pixels from the top left."""
-    whole, total = figure.bbox.size
-    return figure.add_axes(((x + MARGIN) / whole, 1 - (y + MARGIN + height) / total, width / whole, height / total))
-
-
-def show(figure: Figure, x: int, y: int, side: int, image: Tensor, height: int | None = None, **how) -> Axes:
-    """Draw a picture (3, H, W) or a map (H, W), `side` wide and by default as high, pixels from the top left."""
-    axes = frame(figure, x, y, side, side if height is None else height)
-    image = image.detach().cpu()
-    pixels = image.movedim(0, -1) if image.ndim == 3 else image
-    axes.imshow(pixels.numpy(), aspect="auto", interpolation="nearest", **how)
-    axes.set_axis_off()
-    return axes
-
-
-def write(figure: Figure, x: int, y: int, text: str, **how) -> None:
-    """Write text that stands on (x, y), pixels from the top left."""
-    width, height = figure.bbox.size
-    how = {"ha": "center", "va": "baseline", "fontsize": 9, "color": DARK} | how
-    figure.text((x + MARGIN) / width, 1 - (y + MARGIN) / height, text, **how)
-
-
-def save_pictures(figure: Figure, path: Path) -> Path:
-    """Write a figure full of pictures as a PNG file of 256 colours, a third of the bytes, and return the path."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
-        Image.open(temporary).convert("RGB").quantize(256, kmeans=2).save(temporary, "PNG", optimize=True)
-    return path

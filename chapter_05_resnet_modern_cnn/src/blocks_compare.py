@@ -16,18 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from chapter_04_cnn_classic.compare import load_sets, print_table, race
 from chapter_04_cnn_classic.dataset import DATASETS
+from chapter_04_cnn_classic.equal_time import Recipe, load_sets, print_table, tune_and_train
 from chapter_05_resnet_modern_cnn.src.networks.modern_networks import FAMILIES, build, skeleton
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
 
-RECIPE = {  # the same for all families, and as in chapter 4's comparison; only the learning rate is each one's own
-    "optimizer": "muon", "weight_decay": 0.05, "warmup": 0.1, "label_smoothing": 0.1,
-    "flip": 0.5, "shift": 2, "cutout": 0,
-    "trial_share": 0.125,
-}  # fmt: skip
 LABELS = {
     "basic": "basic block", "bottleneck": "bottleneck", "se": "basic + SE", "resnext": "ResNeXt",
     "densenet": "DenseNet", "mobilenetv2": "MobileNetV2", "convnext": "ConvNeXt",
@@ -38,7 +33,6 @@ def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     add_data_flag(parser)
-    parser.set_defaults(**RECIPE)
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="what to learn")
     parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
     parser.add_argument("--minutes", type=amount, default=4.0, help="training time of each network")
@@ -49,17 +43,18 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(parser, argv, dry_run=tiny)
 
     sets, classes = load_sets(args.dataset, args.data_root, args.train_size, args.device)
+    recipe = Recipe(args.minutes, args.batch_size, amp=args.amp, seed=args.seed)
     table, bar = [], tqdm(FAMILIES, unit="family")
     for family in bar:
         bar.set_description(family)
-        row = race(build, skeleton(family, len(classes), args.width), *sets, args)
+        row = tune_and_train(build, skeleton(family, len(classes), args.width), sets, recipe)
         table.append({"model": family} | row)
     final = {
         "table": table,
         "minutes": args.minutes,
         "batch_size": args.batch_size,  # what pictures_per_second holds for, like the next one
         "amp": args.amp,
-        "test_count": len(sets[-1][1]),
+        "test_count": len(sets.test[1]),
         "split": "test",
     }
     write_results(args.out_dir / "blocks.json", args, final)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from chapter_04_cnn_classic.figures.vision import save_pictures
-from chapter_04_cnn_classic.inference import read_all
+from chapter_04_cnn_classic.figures.canvas import save_pictures
+from chapter_04_cnn_classic.pictures import read_folder
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.figures import cam as figures
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     classes = about["classes"]
     if unknown := [name for name in args.classes if name not in classes]:
         raise UserError(f"--classes {' '.join(unknown)}: this network knows {', '.join(classes)}")
-    paths, images, unreadable = read_all(args.image_path, about.get("image_size", SIDE))
+    paths, images, unreadable = read_folder(args.image_path, about.get("image_size", SIDE))
 
     folder, views, rows = args.out_dir / "cam_vis", {}, []
     for path, image in tqdm(list(zip(paths, images, strict=True))[: args.limit], unit="picture", disable=None):

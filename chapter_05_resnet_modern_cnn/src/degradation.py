@@ -28,9 +28,9 @@ from tqdm import tqdm
 from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_03_optimization_regularization.exp_normalization import best, spread, tune
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.regularization.augmentation import random_flip, random_shift
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
-from chapter_04_cnn_classic.dataset import DATASETS, load, to_input
-from chapter_04_cnn_classic.train import augment
+from chapter_04_cnn_classic.dataset import DATASETS, SIDE, load, to_input
 from chapter_05_resnet_modern_cnn.src.figures import degradation as figures
 from chapter_05_resnet_modern_cnn.src.networks.cifar_resnet import CifarConfig, CifarResNet, build
 from chapter_05_resnet_modern_cnn.src.probes.signals import layer_norms, typical
@@ -79,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     tiny = {"dataset": "shapes", "train_size": 40, "depths": [8, 14], "runs": 2, "width": 4, "epochs": 2}
     args = begin(parser, argv, dry_run=tiny | {"batch_size": 20, "lr": [0.1, 0.3], "amp": "off"})
     args.depths, args.lr = sorted(set(args.depths)), sorted(set(args.lr))
+    if args.shift >= SIDE:
+        raise UserError(f"--shift {args.shift}: the pictures have {SIDE} pixels a side")
     for depth in args.depths:
         if depth < 8 or depth % 6 != 2:
             raise UserError(f"--depths {depth}: these networks have 6n + 2 layers, such as 20 or 56")
@@ -190,8 +192,9 @@ class Trainings:
             for x, y in batches(images, labels, batch_size=args.batch_size, shuffle=True):
                 if len(y) < args.batch_size:
                     continue  # the few that are left over come in another epoch
+                x = random_shift(random_flip(x, args.flip), args.shift, padding="reflect")
                 with autocast(args.device, args.amp):
-                    logits = model(to_input(augment(x, args.flip, args.shift, cutout=0)))  # (B, K)
+                    logits = model(to_input(x))  # (B, K)
                 loss = cross_entropy(logits.float(), y)
                 optimizer.zero_grad()
                 loss.backward()

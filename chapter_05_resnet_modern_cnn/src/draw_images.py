@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from PIL import Image
 
-from chapter_04_cnn_classic.draw_images import (
+from chapter_04_cnn_classic.figures.drawing import Shape, Stops, limb, oval, smooth
+from chapter_04_cnn_classic.figures.outlines import (
     AIRPLANE,
     AUTOMOBILE,
     BIRD,
@@ -27,7 +28,6 @@ from chapter_04_cnn_classic.draw_images import (
     TRUCK,
     both,
 )
-from chapter_04_cnn_classic.figures.drawing import Shape, Stops, limb, oval, smooth
 from chapter_05_resnet_modern_cnn.src.figures.painting import Layer, paint
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.file_io_util import atomic_write

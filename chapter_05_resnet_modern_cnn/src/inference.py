@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from chapter_04_cnn_classic.figures.vision import canvas, frame, save_pictures, show, write
-from chapter_04_cnn_classic.inference import BLUE, GREEN, NAME, RED, describe, print_table, read_all
+from chapter_04_cnn_classic.answers import VERDICT_COLOURS, describe, print_answers, verdict
+from chapter_04_cnn_classic.figures.canvas import FILE_NAME, canvas, frame, save_pictures, show, write
+from chapter_04_cnn_classic.pictures import read_folder
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.figures.cam import shortened
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
@@ -49,12 +50,12 @@ def main(argv: list[str] | None = None) -> None:
 
     untrained = build(SMALL).to(args.device).eval(), {"classes": STL10_CLASSES}
     model, about = load_model(args.model_path, build, args.device) if args.model_path else untrained
-    paths, images, unreadable = read_all(args.image_path, about.get("image_size", SIDE))
+    paths, images, unreadable = read_folder(args.image_path, about.get("image_size", SIDE))
     features, p = look(model, images, args.device)
     answers = [describe(path, row, about["classes"]) for path, row in zip(paths, p, strict=True)]
     features_path = args.features or args.out_dir / "features.npz"
     write_features(features_path, features, answers)
-    print_table(answers)
+    print_answers(answers)
 
     named = [answer for answer in answers if answer["named"]]
     final = {
@@ -163,9 +164,9 @@ def contact_sheet(images: Tensor, answers: list[dict], columns: int = 5) -> Figu
     figure = canvas(wide * columns - 32, high * -(-len(answers) // columns) - 24)
     for i, (image, answer) in enumerate(zip(images, answers, strict=True)):
         x, y = wide * (i % columns), high * (i // columns)
-        write(figure, x, y + 18, shortened(answer["file"], 21), ha="left", **NAME)
+        write(figure, x, y + 18, shortened(answer["file"], 21), ha="left", **FILE_NAME)
         show(figure, x, y + 26, TILE, image)
-        colour = {None: BLUE, answer["answer"]: GREEN}.get(answer["named"], RED)
+        colour = VERDICT_COLOURS[verdict(answer)]
         bars = frame(figure, x, y + TILE + 32, TILE, 22 * len(answer["top"]))
         bars.barh(range(len(answer["top"])), list(answer["top"].values()), color=[colour] + ["#808080"] * 4, alpha=0.4)
         for place, (label, p) in enumerate(answer["top"].items()):
@@ -183,12 +184,12 @@ def neighbour_sheet(images: Tensor, answers: list[dict], cosines: Tensor, others
     figure = canvas(wide * columns - 44, high * -(-n // columns) - 14)
     for i in range(n):
         x, y = wide * (i % columns), high * (i // columns)
-        write(figure, x, y + 18, shortened(answers[i]["file"], 21), ha="left", **NAME, weight="bold")
+        write(figure, x, y + 18, shortened(answers[i]["file"], 21), ha="left", **FILE_NAME, weight="bold")
         show(figure, x, y + 26, TILE, images[i])
         for place, (cosine, other) in enumerate(zip(cosines[i].tolist(), others[i].tolist(), strict=True), start=1):
             left = x + (TILE + 10) * place + 6
             name = shortened(answers[other]["file"], 16)
-            write(figure, left, y + 18, f"{cosine:.2f} {name}", ha="left", **NAME)
+            write(figure, left, y + 18, f"{cosine:.2f} {name}", ha="left", **FILE_NAME)
             show(figure, left, y + 26, TILE, images[other])
     return figure
 

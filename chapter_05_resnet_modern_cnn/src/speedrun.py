@@ -27,11 +27,15 @@ from tqdm import tqdm
 from chapter_03_optimization_regularization.exp_normalization import spread
 from chapter_03_optimization_regularization.optimizers import SGD, AdamW, Muon
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule
-from chapter_03_optimization_regularization.regularization.augmentation import color_jitter
+from chapter_03_optimization_regularization.regularization.augmentation import (
+    color_jitter,
+    cutout,
+    random_flip,
+    random_shift,
+)
 from chapter_03_optimization_regularization.regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.training import score
-from chapter_04_cnn_classic.dataset import DATASETS, load, to_input
-from chapter_04_cnn_classic.train import augment
+from chapter_04_cnn_classic.dataset import DATASETS, MEAN_GREY, SIDE, load, to_input
 from chapter_05_resnet_modern_cnn.src.networks.speed_net import SpeedConfig, SpeedNet, build, whitening_filters
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser, share
@@ -100,6 +104,8 @@ def main(argv: list[str] | None = None) -> None:
     train_set, test_set = (tuple(t.to(args.device) for t in pictures) for pictures in sets)
     if args.batch_size > (kept := round((1 - args.drop) * len(train_set[1]))):
         raise UserError(f"--batch_size {args.batch_size}: there are {kept} pictures after --drop {args.drop}")
+    if args.shift >= SIDE:
+        raise UserError(f"--shift {args.shift}: the pictures have {SIDE} pixels a side")
     if args.small_side < 9:
         raise UserError(f"--small_side {args.small_side}: of fewer than 9 pixels three poolings leave nothing")
     table, history, per_seed = [], [], []
@@ -173,7 +179,10 @@ def train(
         for [index] in batches(chosen, batch_size=args.batch_size, shuffle=True):
             if len(index) < args.batch_size:
                 continue  # the few that are left over come in another epoch
-            pixels = augment(images[index], mirrored[index] ^ bool(epoch % 2), args.shift, args.cutout)
+            turned = (mirrored[index] ^ bool(epoch % 2)).float().view(-1, 1, 1, 1)
+            pixels = random_shift(random_flip(images[index], turned), args.shift, padding="reflect")
+            if args.cutout:
+                pixels = cutout(pixels, args.cutout, fill=MEAN_GREY)
             if args.jitter:
                 pixels = color_jitter(pixels, args.jitter, args.jitter)
             x = to_input(pixels)

@@ -10,10 +10,12 @@ import torch
 from PIL import Image, ImageColor
 
 from chapter_04_cnn_classic import draw_images, inference
+from chapter_04_cnn_classic.answers import class_in_name
 from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, to_input
-from chapter_04_cnn_classic.figures import drawing
-from chapter_04_cnn_classic.figures import vision as vision_figures
+from chapter_04_cnn_classic.figures import canvas, drawing
+from chapter_04_cnn_classic.figures import inference as figures
 from chapter_04_cnn_classic.model import MODELS, ModelConfig, build
+from chapter_04_cnn_classic.pictures import read_folder
 from tests.conftest import ROOT
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import run
@@ -189,7 +191,7 @@ def test_a_model_that_is_none(tmp_path, capsys):
     ],
 )
 def test_the_class_that_a_files_name_tells(name, expected):
-    assert inference.class_in(name, CIFAR10_CLASSES) == expected
+    assert class_in_name(name, CIFAR10_CLASSES) == expected
 
 
 def test_the_table_is_aligned_and_honest_for_one_picture_or_many(tmp_path, model_path, capsys):
@@ -218,8 +220,8 @@ def test_the_sheet_shows_no_more_than_asked_for(tmp_path, model_path):
     folder = fill(tmp_path / "pictures")
     final = ask(folder, model_path, tmp_path / "out", "--sheet_limit", "2")
     assert final["count"] == 6
-    paths, images, _ = inference.read_all(folder)
-    figure = inference.contact_sheet(paths, images, final["answers"])
+    _, images, _ = read_folder(folder)
+    figure = figures.contact_sheet(images, images, final["answers"])
     assert len(figure.axes) == 3 * 6  # a picture, its pixels, its bars
     with Image.open(tmp_path / "out/contact_sheet.png") as sheet:
         assert sheet.size == (720, 315)
@@ -229,18 +231,20 @@ def test_the_sheet_shows_no_more_than_asked_for(tmp_path, model_path):
 def test_feature_maps_of_every_network(name):
     model = build({"model": name, "width": 0.5}).eval()
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    figure = inference.feature_maps(model, image, "x.png", CPU, count=3)
-    picture, *maps = figure.findobj(lambda artist: hasattr(artist, "get_array") and hasattr(artist, "get_extent"))
-    assert torch.equal(torch.as_tensor(np.array(picture.get_array())), image.permute(1, 2, 0))
+    stages = inference.stage_maps(model, image, CPU)
+    figure = figures.feature_maps(image, "x.png", stages, most=3)
+    picture, *maps = (axes.images[0].get_array() for axes in figure.axes)
+    assert torch.equal(torch.as_tensor(np.array(picture)), image.permute(1, 2, 0))
     strongest, x = [], to_input(image[None])
     with torch.no_grad():
         for stage in model.stages:
             x = stage(x)
             strongest += [x.max().item()]
-    shown = [float(drawn.get_array().max()) for drawn in maps[::3]]
-    assert len(maps) == 3 * len(model.stages) and shown == pytest.approx(strongest)
-    labels = [axes.get_ylabel().split("\n")[0] for axes in figure.findobj(lambda a: hasattr(a, "get_ylabel"))]
-    assert [label for label in labels if label] == [f"stage {name}" for name in model.stage_names]
+    assert len(maps) == 3 * len(model.stages) and [float(m.max()) for m in maps[::3]] == pytest.approx(strongest)
+    titles = [text.get_text() for text in figure.texts]
+    assert titles[0] == "x.png" and [title.split(":")[0] for title in titles[1:]] == [
+        f"stage {name}" for name in model.stage_names
+    ]
 
 
 # --- the drawn pictures -----------------------------------------------------------------------------------------------
@@ -290,9 +294,9 @@ def test_the_shipped_pictures_are_the_scripts():
 
 
 def test_a_figure_of_pictures_is_saved_with_few_colours(tmp_path):
-    figure = vision_figures.canvas(100, 80)
-    vision_figures.show(figure, 0, 0, 60, shapes(1, 60)[0][0])
-    path = vision_figures.save_pictures(figure, tmp_path / "figure.png")
+    figure = canvas.canvas(100, 80)
+    canvas.show(figure, 0, 0, 60, shapes(1, 60)[0][0])
+    path = canvas.save_pictures(figure, tmp_path / "figure.png")
     saved = Image.open(path)
     assert saved.mode == "P" and len(saved.getcolors()) <= 256
     figure.savefig(tmp_path / "all.png")

@@ -11,8 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from chapter_04_cnn_classic.figures.vision import canvas, show, write
-from chapter_04_cnn_classic.inference import NAME
+from chapter_04_cnn_classic.figures.canvas import FILE_NAME, canvas, show, write
 
 SIDE = 160  # pixels of a tile
 STEP = SIDE + 8
@@ -44,7 +43,7 @@ def explanation(view: View) -> Figure:
         y = block * i
         upper, lower = y + 60, y + 90 + SIDE
         write(figure, 0, y + 20, f"What speaks for {title}?", ha="left", weight="bold", fontsize=10)
-        write(figure, 0, upper - 8, shortened(view.name), ha="left", **NAME)
+        write(figure, 0, upper - 8, shortened(view.name), ha="left", **FILE_NAME)
         show(figure, 0, upper, SIDE, view.picture)
         write(figure, 0, lower - 8, f"CAM, {view.grids['features']}", ha="left")
         glow(figure, 0, lower, view.picture, view.heats["CAM", "features"][i])
@@ -68,7 +67,7 @@ def overview(views: list[View], columns: int = 7) -> Figure:
     figure = canvas(max(wide * per_row - 28, 600), high * lines + 52)
     for i, view in enumerate(views):
         x, y = wide * (i % per_row), high * (i // per_row) + 26
-        write(figure, x, y - 8, shortened(view.name), ha="left", **NAME)
+        write(figure, x, y - 8, shortened(view.name), ha="left", **FILE_NAME)
         show(figure, x, y, SIDE, view.picture)
         for k, (title, heat) in enumerate(zip(view.titles, view.heats["CAM", "features"], strict=True), start=1):
             write(figure, x + STEP * k, y - 8, title, ha="left")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
-from chapter_04_cnn_classic.figures.vision import canvas, show, write
+from chapter_04_cnn_classic.figures.canvas import canvas, show, write
 from chapter_05_resnet_modern_cnn.src.figures.degradation import LABELS, LOOKS
 from chapter_05_resnet_modern_cnn.src.probes.signals import typical
 from utils.plotting import COLOURS, new_figure
