@@ -224,7 +224,7 @@ def test_the_sheet_shows_no_more_than_asked_for(tmp_path, model_path):
     figure = figures.contact_sheet(images, images, final["answers"])
     assert len(figure.axes) == 3 * 6  # a picture, its pixels, its bars
     with Image.open(tmp_path / "out/contact_sheet.png") as sheet:
-        assert sheet.size == (720, 315)
+        assert sheet.size == (722, 309)
 
 
 @pytest.mark.parametrize("name", MODELS)
