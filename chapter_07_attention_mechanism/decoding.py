@@ -22,7 +22,7 @@ def select(state: Any, index: Tensor) -> Any:
     if isinstance(state, dict):
         return {name: select(part, index) for name, part in state.items()}
     if isinstance(state, tuple | list):
-        return type(state)(select(part, index) for part in state)
+        return tuple(select(part, index) for part in state)
     return state
 
 

@@ -86,6 +86,10 @@ class Attention(nn.Module):
         super().__init__()
         self.score = score
 
+    def prepare(self, values: Tensor) -> Tensor:
+        """Return what does not depend on the queries, for calls that share the values."""
+        return self.score.prepare(values)
+
     def forward(
         self, queries: Tensor, values: Tensor, mask: Tensor | None = None, prepared: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -93,8 +97,8 @@ class Attention(nn.Module):
 
         Args:
             mask: broadcastable to (B, T, S), as in `masked_softmax`.
-            prepared: `score.prepare(values)`, where many calls share the values; None: computed here.
+            prepared: `prepare(values)`; None: computed here.
         """
-        prepared = self.score.prepare(values) if prepared is None else prepared
+        prepared = self.prepare(values) if prepared is None else prepared
         weights = masked_softmax(self.score(queries, prepared), mask)
         return weights @ values, weights  # (B, T, S) @ (B, S, D_v) -> (B, T, D_v)

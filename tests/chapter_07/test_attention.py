@@ -160,7 +160,7 @@ def test_scores_are_those_of_the_papers(name):
     values = torch.randn(2, 7, key_size, dtype=torch.float64, requires_grad=True)
     mask = padding_mask(torch.tensor([7, 4]), 7)
     contexts, weights = attention(queries, values, mask)
-    again, _ = attention(queries, values, mask, attention.score.prepare(values))
+    again, _ = attention(queries, values, mask, attention.prepare(values))
     torch.testing.assert_close(contexts, again, rtol=0, atol=0)
 
     rows = []
