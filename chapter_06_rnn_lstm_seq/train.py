@@ -1,8 +1,8 @@
 """Train a recurrent network on one of four tasks; each task has defaults of its own, the recipe of the shipped model.
 在四个任务之一上训练循环网络；每个任务的默认参数就是随附模型的训练配方。
 
-    python chapter_06_rnn_lstm_seq/train.py    # Shakespeare, character by character: on 2 CPU cores about 70 min
-    python chapter_06_rnn_lstm_seq/train.py --cell gru --max_steps 5000    # another cell: 25 min
+    python chapter_06_rnn_lstm_seq/train.py    # Shakespeare, character by character: on one CPU core about 75 min
+    python chapter_06_rnn_lstm_seq/train.py --cell gru --max_steps 1000    # another cell: 25 min
     python chapter_06_rnn_lstm_seq/train.py --dataset toy --max_steps 300    # no download: 1 min
     python chapter_06_rnn_lstm_seq/train.py --resume    # after an interruption, to the same numbers
 """
@@ -33,12 +33,12 @@ from utils.timer import Timer
 
 RECIPES = {
     "char_lm": {
-        "max_steps": 14000,
-        "batch_size": 32,
-        "lr": 8e-3,
-        "hidden_size": 384,
+        "max_steps": 3000,
+        "batch_size": 64,
+        "lr": 1e-2,
+        "hidden_size": 512,
         "n_layers": 2,
-        "dropout": 0.4,
+        "dropout": 0.5,
         "input_dropout": 0.1,
     },
 }
@@ -108,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
     parser.add_argument("--clip", type=amount, default=1.0, help="largest norm of the gradients")
     parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
-    parser.add_argument("--save_every", type=positive, default=250, help="steps between two measurements and states")
+    parser.add_argument("--save_every", type=positive, default=100, help="steps between two measurements and states")
     return parser
 
 
