@@ -33,7 +33,7 @@ from utils.timer import Timer
 
 RECIPES = {
     "char_lm": {
-        "max_steps": 3000,
+        "max_steps": 2700,
         "batch_size": 64,
         "lr": 1e-2,
         "hidden_size": 512,
