@@ -27,9 +27,9 @@ from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, l
 from chapter_03_optimization_regularization.experiments.plain_net import PlainNet, measure_signals
 from chapter_03_optimization_regularization.figures import normalization as figures
 from chapter_03_optimization_regularization.normalization import NORMS
-from chapter_03_optimization_regularization.optimizers.averaging import recompute_batch_norm
 from chapter_03_optimization_regularization.optimizers.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
+from utils.batch_norm import recompute_batch_norm_
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
@@ -212,7 +212,7 @@ def small_batch(
             row[norm] = score(probabilities(done.model, test[0], to_input=to_input), test[1])[0]
             row[f"{norm}_loss"] = thin(done.losses)
         model = copy.deepcopy(trials("batch", depth, best(found["batch"])["lr"], small, args.seed + k).model)
-        recompute_batch_norm(model, (to_input(part) for part in trials.train_set[0][:2000].split(500)))
+        recompute_batch_norm_(model, (to_input(part) for part in trials.train_set[0][:2000].split(500)))
         row["batch_recomputed"] = score(probabilities(model, test[0], to_input=to_input), test[1])[0]
         per_seed.append(row | {"gap": row["group"] - row["batch"]})
     duel = {f"batch{small}_{norm}_lr": best(rows)["lr"] for norm, rows in found.items()}

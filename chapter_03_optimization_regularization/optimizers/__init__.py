@@ -5,16 +5,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from chapter_03_optimization_regularization.optimizers.adaptive import (
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    NAdam,
-    RAdam,
-    RMSprop,
-)
+from chapter_03_optimization_regularization.optimizers.adam import Adam, Adamax, AdamW, NAdam, RAdam, adamw_step
+from chapter_03_optimization_regularization.optimizers.adaptive import Adadelta, Adagrad, RMSprop
 from chapter_03_optimization_regularization.optimizers.base import Optimizer
 from chapter_03_optimization_regularization.optimizers.modern import SAM, Lion, Muon, orthogonalize
 from chapter_03_optimization_regularization.optimizers.sgd import SGD
@@ -34,6 +26,7 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "adamw_step",
     "orthogonalize",
 ]
 

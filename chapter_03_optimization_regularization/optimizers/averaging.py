@@ -5,7 +5,6 @@ Late in training the weights circle around a minimum; their average lies nearer 
 """
 
 import copy
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +22,17 @@ class Average:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.count = 0
 
-    def keep(self, count: int) -> float:
+    def decay_at(self, count: int) -> float:
         """Return how much of the average so far, over `count` models, the next update keeps; nothing at first."""
         raise NotImplementedError
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """average <- keep average + (1 - keep) model. Call it after the optimizer's step."""
+        """average <- decay average + (1 - decay) model. Call it after the optimizer's step."""
         pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
         averaged = [(ours, new) for ours, new in pairs if new.is_floating_point()]
         ours, new = map(list, zip(*averaged, strict=True))
-        torch._foreach_lerp_(ours, new, 1 - self.keep(self.count))  # on a GPU one kernel for all tensors
+        torch._foreach_lerp_(ours, new, 1 - self.decay_at(self.count))  # on a GPU one kernel for all tensors
         for old, latest in pairs:
             if not latest.is_floating_point():
                 old.copy_(latest)
@@ -60,9 +59,11 @@ class EMA(Average):
 
     def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True):
         super().__init__(model)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is at least 0 and below 1, not {decay}")
         self.decay, self.warmup = decay, warmup
 
-    def keep(self, count: int) -> float:
+    def decay_at(self, count: int) -> float:
         if self.warmup:
             return min(self.decay, count / (count + 9))
         return self.decay if count else 0.0
@@ -71,35 +72,11 @@ class EMA(Average):
 class SWA(Average):
     """Equal average of all the models seen, say one an epoch at a constant rate (Izmailov et al. 2018).
 
-    Recompute BatchNorm's statistics afterwards: the models lie too far apart for an average of them.
+    Recompute BatchNorm's statistics afterwards (utils/batch_norm.py): the models lie too far apart for an average.
     """
 
-    def keep(self, count: int) -> float:
+    def decay_at(self, count: int) -> float:
         return count / (count + 1)
-
-
-@torch.no_grad()
-def recompute_batch_norm(model: nn.Module, batches: Iterable[Tensor | tuple[Tensor, ...]]) -> None:
-    """Set BatchNorm's running statistics to their mean over `batches`, whose first tensors are the inputs.
-
-    Only the norms go into training mode: dropout stays off, as it will be when the statistics are used.
-    """
-    norms = [module for module in model.modules() if getattr(module, "running_mean", None) is not None]
-    momenta, modes = [norm.momentum for norm in norms], {module: module.training for module in model.modules()}
-    model.eval()
-    for norm in norms:
-        norm.train()
-    seen = 0
-    for batch in batches:
-        x = batch if isinstance(batch, Tensor) else batch[0]
-        seen += len(x)
-        for norm in norms:
-            norm.momentum = len(x) / seen  # 1 for the first batch, which thus replaces what was there
-        model(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

@@ -2,6 +2,7 @@
 所有优化器的共同部分：参数组、每个参数的状态、保存与恢复。
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -14,7 +15,7 @@ class Optimizer:
     Args:
         params: the parameters, or groups of them with settings of their own: {"params": [...], "lr": 0.1}.
         settings: what holds for groups that do not say otherwise. A schedule may change them between steps, in
-            `param_groups`.
+            `param_groups`. All have `lr` and `maximize`: climb, instead of going down.
 
     Raises:
         ValueError: what `add_param_group` refuses, or no parameters at all.
@@ -38,14 +39,12 @@ class Optimizer:
         Raises:
             ValueError: a setting is unknown or out of range, or a parameter is there already, or can have no gradient.
         """
+        group = group | {"params": list(group["params"])}
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if unknown:
             raise ValueError(f"{type(self).__name__} has no setting {', '.join(sorted(unknown))}")
-        group = self.defaults | group | {"params": list(group["params"])}
-        if group["lr"] < 0 or group.get("weight_decay", 0) < 0:
-            raise ValueError("lr and weight_decay cannot be negative")
-        if not all(0 <= beta < 1 for beta in group.get("betas", ())):
-            raise ValueError(f"betas must be at least 0 and below 1, not {group['betas']}")
+        group = self.defaults | group
+        check_settings(group)
         if len({*group["params"], *self.state}) < len(group["params"]) + len(self.state):
             raise ValueError("a parameter is in two groups, or twice in one")
         if not all(p.is_leaf for p in group["params"]):
@@ -62,7 +61,8 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self.update(p, p.grad, self.state[p], group)
+                    g = torch.neg(p.grad, out=self.scratch(p, "ascent")) if group["maximize"] else p.grad
+                    self.update(p, g, self.state[p], group)
 
     def zero_grad(self) -> None:
         for p in self.state:
@@ -88,7 +88,7 @@ class Optimizer:
             return g
         return torch.add(g, p, alpha=group["weight_decay"], out=self.scratch(p, "l2"))
 
-    def root(self, p: Tensor, square: Tensor, eps: float) -> Tensor:
+    def denominator(self, p: Tensor, square: Tensor, eps: float) -> Tensor:
         """Return sqrt(square) + eps in scratch memory; `square` belongs to the parameter `p`."""
         return torch.sqrt(square, out=self.scratch(p, "root")).add_(eps)
 
@@ -121,8 +121,30 @@ class Optimizer:
         self.state = state
 
 
-def remembered(state: dict, name: str, p: Tensor) -> Tensor:
+def check_settings(group: dict) -> None:
+    """Refuse settings with which no step makes sense.
+
+    Raises:
+        ValueError: a rate or a decay is negative or infinite, a share of the past lies outside [0, 1], a beta at 1.
+    """
+    for name in ("lr", "weight_decay", "eps", "lr_decay", "momentum_decay"):
+        if not 0 <= group.get(name, 0) < math.inf:
+            raise ValueError(f"{name} is a finite number of at least 0, not {group[name]}")
+    for name in ("momentum", "dampening", "alpha", "rho"):
+        if not 0 <= group.get(name, 0) <= 1:
+            raise ValueError(f"{name} lies from 0 to 1, not at {group[name]}")
+    if not all(0 <= beta < 1 for beta in group.get("betas", ())):  # at 1 the bias correction divides by 0
+        raise ValueError(f"betas are at least 0 and below 1, not {group['betas']}")
+
+
+def buffer(state: dict, name: str, p: Tensor) -> Tensor:
     """Return state[name]: zeros of the shape and layout of `p` at first, afterwards what the last step left there."""
     if name not in state:
         state[name] = torch.zeros_like(p)
     return state[name]
+
+
+def next_step(state: dict) -> int:
+    """Count this parameter's steps in its state, and return the number of the new one, from 1."""
+    state["step"] = state.get("step", 0) + 1
+    return state["step"]

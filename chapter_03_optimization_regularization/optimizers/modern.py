@@ -2,12 +2,13 @@
 三种不只看单个数值的优化器：看符号的 Lion，看矩阵的 Muon，看邻域的 SAM。
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from chapter_03_optimization_regularization.optimizers.base import Optimizer, remembered
+from chapter_03_optimization_regularization.optimizers.base import Optimizer, buffer
 
 
 class Lion(Optimizer):
@@ -18,12 +19,17 @@ class Lion(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
+        self,
+        params: Iterable,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        maximize: bool = False,
     ):
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize)
 
     def update(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
-        m, (beta1, beta2) = remembered(state, "m", p), group["betas"]
+        m, (beta1, beta2) = buffer(state, "m", p), group["betas"]
         direction = torch.lerp(m, g, 1 - beta1, out=self.scratch(p, "step")).sign_()
         p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"])
         m.lerp_(g, 1 - beta2)
@@ -45,18 +51,26 @@ class Muon(Optimizer):
         nesterov: bool = True,
         weight_decay: float = 0.1,
         match_rms: bool = False,
+        maximize: bool = False,
     ):
         super().__init__(
-            params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, match_rms=match_rms
+            params,
+            lr=lr,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            match_rms=match_rms,
+            maximize=maximize,
         )
 
     def add_param_group(self, group: dict) -> None:
-        super().add_param_group(group)
-        if any(p.ndim < 2 for p in self.state):
+        group = group | {"params": list(group["params"])}
+        if any(p.ndim < 2 for p in group["params"]):
             raise ValueError("Muon is for matrices: give vectors to another optimizer")
+        super().add_param_group(group)
 
     def update(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
-        v = remembered(state, "velocity", p).lerp_(g, 1 - group["momentum"])
+        v = buffer(state, "velocity", p).lerp_(g, 1 - group["momentum"])
         step = torch.lerp(g, v, group["momentum"], out=self.scratch(p, "step")) if group["nesterov"] else v
         step = orthogonalize(step.flatten(1)).view(p.shape)
         rows, columns = p.shape[0], p[0].numel()
@@ -90,6 +104,8 @@ class SAM:
     """
 
     def __init__(self, optimizer: Optimizer, rho: float = 0.05):
+        if not 0 <= rho < math.inf:
+            raise ValueError(f"rho is a distance, not {rho}")
         self.optimizer, self.rho = optimizer, rho
         self.param_groups = optimizer.param_groups  # for schedules
 
@@ -102,16 +118,19 @@ class SAM:
         Raises:
             ValueError: no parameter has a gradient.
         """
-        moved = [(p, p.detach().clone()) for p in self.optimizer.state if p.grad is not None]
-        if not moved:
+        starts = {p: p.detach().clone() for p in self.optimizer.state if p.grad is not None}
+        if not starts:
             raise ValueError("SAM climbs along the gradient at p: call backward before step")
         with torch.no_grad():
-            norm = torch.stack([p.grad.norm() for p, _ in moved]).norm()
-            for p, _ in moved:
-                p.add_(p.grad * (self.rho / (norm + 1e-12)))
+            norm = torch.stack([p.grad.norm() for p in starts]).norm()
+            for group in self.param_groups:
+                distance = -self.rho if group["maximize"] else self.rho  # where most is best, the worst lies below
+                for p in group["params"]:
+                    if p in starts:
+                        p.add_(p.grad * (distance / (norm + 1e-12)))
         loss = loss_and_backward()
         with torch.no_grad():
-            for p, start in moved:
+            for p, start in starts.items():
                 p.copy_(start)
         self.optimizer.step()
         return loss

@@ -55,9 +55,9 @@ def warm_restarts(first: int, growth: int = 1, floor: float = 0.0) -> Factor:
     return factor
 
 
-def one_cycle(total: int, rise: float = 0.3, start: float = 0.04, end: float = 4e-6) -> Factor:
-    """Rise from `start` to the peak during a share `rise` of the steps, then fall to `end` (Smith and Topin 2018)."""
-    peak, last = rise * total - 1, total - 1
+def one_cycle(total: int, warmup_share: float = 0.3, start: float = 0.04, end: float = 4e-6) -> Factor:
+    """Rise from `start` to the peak during a share of the steps, then fall to `end` (Smith and Topin 2018)."""
+    peak, last = warmup_share * total - 1, total - 1
 
     def factor(step: int) -> float:
         if step < peak:
@@ -67,14 +67,16 @@ def one_cycle(total: int, rise: float = 0.3, start: float = 0.04, end: float = 4
     return factor
 
 
-def warmup_stable_decay(total: int, rise: float = 0.05, fall: float = 0.2, floor: float = 0.0) -> Factor:
-    """Rise in a straight line, stay, fall in one to `floor` (Hu et al. 2024); `rise` and `fall` are shares of `total`.
+def warmup_stable_decay(total: int, warmup_share: float = 0.05, decay_share: float = 0.2, floor: float = 0.0) -> Factor:
+    """Rise in a straight line, stay, fall in one to `floor` (Hu et al. 2024), for such shares of `total`.
 
     A run can be prolonged from any point before its fall.
     """
-    up, down = round(rise * total), round(fall * total)
-    stay = total - up - down
-    return warmup(lambda step: 1.0 if step < stay else 1 - (1 - floor) * _progress(step - stay, down), up)
+    warmup_steps, decay_steps = round(warmup_share * total), round(decay_share * total)
+    stay = total - warmup_steps - decay_steps
+    return warmup(
+        lambda step: 1.0 if step < stay else 1 - (1 - floor) * _progress(step - stay, decay_steps), warmup_steps
+    )
 
 
 def inverse_sqrt(scale: int) -> Factor:

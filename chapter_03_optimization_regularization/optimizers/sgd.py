@@ -25,12 +25,23 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        maximize: bool = False,
     ):
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("nesterov needs a momentum, and no dampening")
         super().__init__(
-            params, lr=lr, momentum=momentum, dampening=dampening, nesterov=nesterov, weight_decay=weight_decay
+            params,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            maximize=maximize,
         )
+
+    def add_param_group(self, group: dict) -> None:
+        settings = self.defaults | group
+        if settings["nesterov"] and (settings["momentum"] <= 0 or settings["dampening"] != 0):
+            raise ValueError("nesterov needs a momentum, and no dampening")
+        super().add_param_group(group)
 
     def update(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
         g = self.with_l2(p, g, group)
@@ -38,7 +49,7 @@ class SGD(Optimizer):
             v, momentum = state.get("velocity"), group["momentum"]
             if v is None:
                 v = state["velocity"] = g.clone()
-            elif group["dampening"] == 0:
+            elif group["dampening"] == 0 and v.element_size() > 2:  # alpha is rounded: 0.9 to 0.8984 in bfloat16
                 torch.add(g, v, alpha=momentum, out=v)  # one pass over the memory where mul_ and add_ take two
             else:
                 v.mul_(momentum).add_(g, alpha=1 - group["dampening"])

@@ -24,7 +24,7 @@ from chapter_03_optimization_regularization.normalization import (
     weight_norm,
 )
 from chapter_03_optimization_regularization.normalization.backward import normalize_by_hand
-from chapter_03_optimization_regularization.optimizers.averaging import recompute_batch_norm
+from utils.batch_norm import recompute_batch_norm_
 
 PASSES = {"by hand": normalize_by_hand, "plain": normalize}
 
@@ -130,11 +130,11 @@ def test_weights_load_both_ways(ours, theirs, shape):
 
 
 def test_a_batch_norm_of_another_chapter_takes_the_same_place():
-    """`recompute_batch_norm` and the like know BatchNorm by its attributes."""
+    """`recompute_batch_norm_` and the like know BatchNorm by its attributes."""
     batches = [double(4, 3) for _ in range(3)]
     ours, theirs = twins(BatchNorm(3), nn.BatchNorm1d(3))
-    recompute_batch_norm(ours, batches)
-    recompute_batch_norm(theirs, batches)
+    recompute_batch_norm_(ours, batches)
+    recompute_batch_norm_(theirs, batches)
     same(ours.state_dict(), theirs.state_dict())
 
 

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler as torch_schedules
 from torch.optim import swa_utils
 
 from chapter_03_optimization_regularization.optimizers import AdamW, schedules
-from chapter_03_optimization_regularization.optimizers.averaging import EMA, SWA, recompute_batch_norm
+from chapter_03_optimization_regularization.optimizers.averaging import EMA, SWA
 from chapter_03_optimization_regularization.optimizers.clipping import (
     clip_adaptive_,
     clip_by_norm_,
@@ -66,7 +66,7 @@ PARITY = {
     ),
     "one cycle": (schedules.one_cycle(41), lambda o: one_cycle(o, total_steps=41)),
     "one cycle of other settings": (
-        schedules.one_cycle(41, rise=0.5, start=0.1, end=0.001),
+        schedules.one_cycle(41, warmup_share=0.5, start=0.1, end=0.001),
         lambda o: one_cycle(o, total_steps=41, pct_start=0.5, div_factor=10, final_div_factor=100),
     ),
     "linear warmup": (
@@ -107,12 +107,12 @@ def test_a_floor_is_a_share_of_the_peak():
     ("factor", "steps", "expected"),
     [
         (
-            schedules.warmup_stable_decay(20, rise=0.2, fall=0.25),
+            schedules.warmup_stable_decay(20, warmup_share=0.2, decay_share=0.25),
             [0, 3, 4, 15, 16, 19, 20],
             [0.2, 0.8, 1, 1, 0.8, 0.2, 0],
         ),
-        (schedules.warmup_stable_decay(20, rise=0.0, fall=0.5, floor=0.1), [0, 10, 15, 20, 99], [1, 1, 0.55, 0.1, 0.1]),
-        (schedules.warmup_stable_decay(20, rise=0.0, fall=0.0), [0, 19, 20], [1, 1, 0]),
+        (schedules.warmup_stable_decay(20, 0.0, 0.5, floor=0.1), [0, 10, 15, 20, 99], [1, 1, 0.55, 0.1, 0.1]),
+        (schedules.warmup_stable_decay(20, 0.0, 0.0), [0, 19, 20], [1, 1, 0]),
         (schedules.inverse_sqrt(4), [0, 5, 12, 32], [1, 2 / 3, 1 / 2, 1 / 3]),
         (warmup(schedules.inverse_sqrt(4), 4), [0, 3, 4, 9, 16, 36], [0.2, 0.8, 1, 2 / 3, 1 / 2, 1 / 3]),
         (warmup(schedules.step_decay(2), 0), [0, 1, 2], [1, 1, 0.1]),
@@ -376,22 +376,18 @@ def test_a_warm_average_looks_back_over_a_tenth_of_the_steps():
     assert 999 - last == pytest.approx(1000 / 10, rel=0.01)
 
 
-@pytest.mark.parametrize("with_labels", [False, True])
-def test_recomputed_statistics_are_those_of_the_data(with_labels):
-    model = Noisy().double()
-    model.layers[0].eval()
-    x = torch.randn(48, 4, dtype=torch.float64)
-    batches = [(part, None) if with_labels else part for part in x.split(16)]
-    expected = copy.deepcopy(model)
-    expected.layers[1].p = 0.0  # PyTorch's function turns dropout on
-    swa_utils.update_bn(batches, expected)
-    recompute_batch_norm(model, batches)
-    same(model.layers[2].running_mean, expected.layers[2].running_mean)
-    same(model.layers[2].running_var, expected.layers[2].running_var)
-    assert model.layers[2].momentum == 0.1 and [m.training for m in model.layers] == [False, True, True, True]
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, math.nan])
+def test_a_decay_that_keeps_too_much_or_less_than_nothing_is_refused(decay):
+    with pytest.raises(ValueError, match="decay"):
+        EMA(Noisy(), decay)
 
-    recompute_batch_norm(model, x.split(20))  # 20, 20 and 8: every image counts alike
-    same(model.layers[2].running_mean, model.layers[0](x).mean(dim=0).detach())
+
+@pytest.mark.parametrize("kind", [EMA, SWA])
+def test_a_loaded_average_shares_no_memory_with_its_source(kind):
+    source, copied = kind(Noisy()), kind(Noisy())
+    copied.load_state_dict(source.state_dict())
+    theirs, ours = ({t.data_ptr() for t in a.model.state_dict().values()} for a in (source, copied))
+    assert len(ours) == len(theirs) and not ours & theirs
 
 
 def test_an_interrupted_training_goes_on_bit_by_bit(tmp_path):
