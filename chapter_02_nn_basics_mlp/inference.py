@@ -17,10 +17,10 @@ from torch import Tensor
 
 from chapter_01_tensor_autograd.dataset import normalise, read_picture
 from chapter_02_nn_basics_mlp.dataset import read_csv
-from chapter_02_nn_basics_mlp.measures import answers, two_views
-from chapter_02_nn_basics_mlp.mlp import chosen_mode
+from chapter_02_nn_basics_mlp.measures import network_outputs, two_view_probabilities
 from chapter_02_nn_basics_mlp.network import build
-from chapter_02_nn_basics_mlp.problems import MODES, PROBLEMS, Problem
+from chapter_02_nn_basics_mlp.problems import PROBLEMS, Problem
+from chapter_02_nn_basics_mlp.recipes import MODES, chosen_mode
 from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.errors import UserError
@@ -32,7 +32,7 @@ SHOWN = 20  # rows of a long table
 
 
 def main(argv: list[str] | None = None) -> None:
-    chosen_mode(argv)  # an unknown one ends here, in one line
+    chosen_mode(sys.argv[1:] if argv is None else argv)  # an unknown one ends here, in one line
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     parser.add_argument("--mode", default="standard", choices=MODES, help="which of the shipped models")
@@ -49,13 +49,13 @@ def main(argv: list[str] | None = None) -> None:
         if args.csv:
             raise UserError("--csv holds points, but this model takes pictures: use --image")
         images = torch.stack([read_picture(path) for path in args.image])  # (N, 28, 28)
-        probabilities = two_views(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
+        probabilities = two_view_probabilities(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
         print_classes([path.name for path in args.image], probabilities, about)
         return
     d_in = next(model.parameters()).shape[1]
     points = read_csv(args.csv, d_in) if args.csv else points_of(args.point, d_in)  # (N, d_in)
     columns = [*([f"x{i}" for i in range(1, d_in + 1)] if d_in > 1 else ["x"]), "prediction"]
-    table = torch.cat([points, answers(model, points.to(args.device)).cpu()], dim=1)  # (N, d_in + 1)
+    table = torch.cat([points, network_outputs(model, points.to(args.device)).cpu()], dim=1)  # (N, d_in + 1)
     problem = PROBLEMS.get(about.get("mode"))
     if problem:  # then the truth is known as well
         columns += ["truth", "error"]

@@ -31,6 +31,7 @@ from utils.data import batches
 from utils.errors import check_finite
 from utils.plotting import save_figure
 from utils.results import write_results
+from utils.tables import final_lines
 from utils.timer import Timer
 
 F64 = {"dtype": torch.float64}
@@ -61,9 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     final |= learned
     write_results(args.out_dir / "linear_demo.json", args, final, history)
     print()
-    for name, value in final.items():
-        if not isinstance(value, (dict, list)):
-            print(f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}")
+    print("\n".join(final_lines(final)))
     print(f"written to {args.out_dir}")
 
 
@@ -94,7 +93,7 @@ def rents(steps: int) -> dict:
         "rent_condition_scaled": torch.linalg.cond(lm.with_bias(z)).item(),
         "rent_normal_minus_qr": (found["normal_equations"] - found["qr"]).abs().max().item(),
         "rent_descent_minus_qr": (found["descent"] - found["qr"]).abs().max().item(),
-        "rent_descent_steps": arrival(history, mse(lm.predict(x, found["qr"]), y).item() * (1 + CLOSE)),
+        "rent_descent_steps": steps_until(history, mse(lm.predict(x, found["qr"]), y).item() * (1 + CLOSE)),
     }
 
 
@@ -104,9 +103,9 @@ def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     return (x - mean) / std, mean, std
 
 
-def arrival(history: list[float], bar: float) -> int | None:
-    """How many steps it took until the loss was at most `bar`; None if it never was."""
-    return next((step for step, loss in enumerate(history) if loss <= bar), None)
+def steps_until(history: list[float], threshold: float) -> int | None:
+    """How many steps it took until the loss was at most `threshold`; None if it never was."""
+    return next((step for step, loss in enumerate(history) if loss <= threshold), None)
 
 
 def polynomials(path: Path) -> dict:
@@ -129,11 +128,18 @@ def polynomials(path: Path) -> dict:
     chosen = min(ridge, key=lambda p: mse(lm.predict(x, ridge[p]), again).item())
     shown = {"none": 0.0, "chosen": chosen, "strongest": max(ridge)}
 
+    penalties = [p for p in ridge if p > 0]
+    errors = {
+        "penalty": penalties,
+        "points": [rmse(lm.predict(x, ridge[p]), noisy) for p in penalties],
+        "again": [rmse(lm.predict(x, ridge[p]), again) for p in penalties],
+        "truth": [rmse(lm.predict(fine, ridge[p]), truth) for p in penalties],
+    }
     curves = {name: lm.predict(fine, ridge[p]) for name, p in shown.items()}
     drawn = curves | {"x": many, "truth": truth, "points": (few, noisy)}
-    save_figure(figures.polynomials(rows, ridge, shown, drawn), path)
-    errors = {f"ridge_error_{name}": rmse(curve, truth) for name, curve in curves.items()}
-    return {"polynomial": rows, "ridge_penalty": chosen} | errors
+    save_figure(figures.polynomials(rows, errors, shown, drawn), path)
+    final = {f"ridge_error_{name}": rmse(curve, truth) for name, curve in curves.items()}
+    return {"polynomial": rows, "ridge_penalty": chosen} | final
 
 
 def powers(t: torch.Tensor, degree: int) -> torch.Tensor:
@@ -153,7 +159,7 @@ def two_classes(steps: int, path: Path) -> dict:
     gaps = {name: [loss - min(losses) for loss in run] for name, run in runs.items()}
 
     save_figure(figures.race(gaps, newton, x, y.long()), path)
-    final = {f"logistic_{name}_steps": arrival(gap, CLOSE) for name, gap in gaps.items()}
+    final = {f"logistic_{name}_steps": steps_until(gap, CLOSE) for name, gap in gaps.items()}
     return final | {
         "logistic_difference": (newton - descent).abs().max().item(),
         "logistic_newton_gaps": gaps["newton"],
@@ -170,8 +176,8 @@ def three_classes(steps: int, path: Path) -> dict:
     spiral_x = spiral_x.double()
     best, _ = lm.softmax_newton(spiral_x, spiral_y, n_classes=3)
     final = {
-        "softmax_newton_steps": arrival(losses, min(losses) + CLOSE),
-        "softmax_descent_steps": arrival(descent_losses, min(losses) + CLOSE),
+        "softmax_newton_steps": steps_until(losses, min(losses) + CLOSE),
+        "softmax_descent_steps": steps_until(descent_losses, min(losses) + CLOSE),
         "softmax_difference": (newton - descent).abs().max().item(),
         "clusters_accuracy": accuracy(lm.predict(x, newton), y),
         "spirals_accuracy": accuracy(lm.predict(spiral_x, best), spiral_y),
@@ -191,16 +197,20 @@ def learn(data: tuple, args: argparse.Namespace) -> tuple[dict, list[dict]]:
     weight, bias = train_x.new_zeros(len(classes), train_x.shape[1]), train_x.new_zeros(len(classes))
     timer, history = Timer(), []
     for epoch in tqdm(range(args.epochs), unit="epoch"):
-        lr, total = args.lr * 0.5 * (1 + math.cos(math.pi * epoch / args.epochs)), 0.0
+        lr, loss_sum = args.lr * 0.5 * (1 + math.cos(math.pi * epoch / args.epochs)), 0.0
         for x, y in batches(train_x, train_y, batch_size=args.batch_size, shuffle=True):
+            # forward and backward
             loss, [(dw, db)] = loss_and_gradients([(weight, bias)], x, y, ReLU(), cross_entropy_loss)
+            # step
             weight -= lr * (dw + args.l2 * weight)
             bias -= lr * db
-            total += loss.item() * len(x)
-        check_finite(total, epoch)
-        history.append({"epoch": epoch + 1, "train_loss": total / len(train_x)})
+            # log
+            loss_sum += loss.item() * len(x)
+        check_finite(loss_sum, epoch)
+        history.append({"epoch": epoch + 1, "train_loss": loss_sum / len(train_x)})
     w = torch.cat([weight.T, bias[None]])  # (D + 1, C), as linear_models has it
-    save_figure(figures.templates(weight, classes), args.out_dir / "templates.png")
+    averages = torch.stack([train_x[train_y == label].mean(dim=0) for label in range(len(classes))])  # (C, 784)
+    save_figure(figures.templates(weight, averages, classes), args.out_dir / "templates.png")
     return {
         f"softmax_{args.split}_accuracy": accuracy(lm.predict(test_x, w), test_y),
         f"softmax_{args.split}_count": len(test_y),

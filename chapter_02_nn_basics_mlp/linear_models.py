@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from chapter_02_nn_basics_mlp.activations import sigmoid
 from chapter_02_nn_basics_mlp.losses import binary_cross_entropy_with_logits, cross_entropy, log_softmax, mse
+from utils.shape_checks import check_same_shape
 
 Solution = tuple[torch.Tensor, list[float]]
 
@@ -37,6 +38,7 @@ def linear_normal_equations(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def linear_qr(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Solve R w = Q^T y, where X = Q R and Q has orthonormal columns: R is no worse conditioned than X itself."""
+    check_same_shape(x[:, 0], y)
     q, r = torch.linalg.qr(with_bias(x))  # (N, D + 1), (D + 1, D + 1)
     return torch.linalg.solve_triangular(r, (q.T @ y)[:, None], upper=True)[:, 0]
 
@@ -57,6 +59,7 @@ def ridge(x: torch.Tensor, y: torch.Tensor, penalty: float) -> torch.Tensor:
 
     Penalising the bias would make the fit depend on where y has its zero.
     """
+    check_same_shape(x[:, 0], y)
     x = with_bias(x)
     return torch.linalg.solve(x.T @ x + penalty * torch.diag(_penalised(x)), x.T @ y)
 
@@ -120,14 +123,14 @@ def softmax_newton(x: torch.Tensor, y: torch.Tensor, n_classes: int, l2: float =
     """
     x = with_bias(x)
     d = x.shape[1]
-    same = torch.kron(x.new_ones(n_classes, n_classes) / n_classes, torch.eye(d, dtype=x.dtype, device=x.device))
+    all_alike = torch.kron(x.new_ones(n_classes, n_classes) / n_classes, torch.eye(d, dtype=x.dtype, device=x.device))
 
     def loss_gradient_hessian(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         loss, gradient, p = _softmax(x, y, w.view(n_classes, d).T, l2)
         weights = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]  # (N, C, C)
         hessian = torch.einsum("nce,ni,nj->ciej", weights, x, x) / len(x)  # (C, D + 1, C, D + 1)
         hessian = hessian.reshape(n_classes * d, n_classes * d) + l2 * torch.diag(_penalised(x).repeat(n_classes))
-        return loss, gradient.T.reshape(-1), hessian + same
+        return loss, gradient.T.reshape(-1), hessian + all_alike
 
     w, history = _newton(loss_gradient_hessian, x.new_zeros(n_classes * d))
     return w.view(n_classes, d).T, history  # (D + 1, C)
@@ -162,8 +165,8 @@ def _newton(
         loss, gradient, hessian = loss_gradient_hessian(w)
         history.append(loss.item())
         step = torch.linalg.solve(hessian, gradient)
-        promised = gradient @ step / 2  # how far the loss can still fall, if it is the parabola that it looks like
-        if promised < 100 * torch.finfo(w.dtype).eps:
+        decrement = gradient @ step / 2  # how far the loss can still fall, if it is the parabola that it looks like
+        if decrement < 100 * torch.finfo(w.dtype).eps:
             return w - step, history
         while loss_gradient_hessian(w - step)[0] > loss:  # far from the optimum the parabola may promise too much
             step = step / 2

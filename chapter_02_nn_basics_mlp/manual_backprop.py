@@ -18,6 +18,7 @@ from torch import nn
 from chapter_02_nn_basics_mlp.activations import Activation
 from chapter_02_nn_basics_mlp.losses import log_softmax
 from chapter_02_nn_basics_mlp.network import Linear
+from utils.shape_checks import check_labels, check_same_shape
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]  # weight (out, in) and bias (out,) of each layer, or their gradients
 Loss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -53,6 +54,7 @@ def backward(layers: Layers, inputs: list, outputs: list, delta: torch.Tensor, a
 @torch.no_grad()
 def mse_loss(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean squared error and its gradient by the output."""
+    check_same_shape(output, target)
     error = output - target
     return (error**2).mean(), 2 * error / error.numel()
 
@@ -60,6 +62,7 @@ def mse_loss(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, 
 @torch.no_grad()
 def cross_entropy_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean cross-entropy and its gradient by the logits (B, C): softmax minus one-hot, over B."""
+    check_labels(logits, labels)
     log_p = log_softmax(logits)  # (B, C)
     one_hot = nn.functional.one_hot(labels, logits.shape[1])  # (B, C)
     return -(one_hot * log_p).sum() / len(labels), (log_p.exp() - one_hot) / len(labels)

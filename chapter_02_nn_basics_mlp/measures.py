@@ -1,42 +1,35 @@
-"""How good a trained network is: what it answers, how far off that is, and the mean over several seeds.
-训练好的网络有多好：它的回答、回答的误差，以及多个随机种子上的平均。
+"""How good a trained network is: what it answers, and how far off that is.
+训练好的网络有多好：它的回答，以及回答的误差。
 """
-
-from statistics import mean, stdev
 
 import torch
 from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.problems import mirrored
+from utils.evaluating import evaluating
+from utils.shape_checks import check_labels, check_same_shape
 
 
 @torch.no_grad()
-def answers(model: nn.Module, x: Tensor) -> Tensor:
+def network_outputs(model: nn.Module, x: Tensor) -> Tensor:
     """Return the model's outputs (N, d_out) in eval mode, a thousand rows at a time."""
-    model.eval()
-    return torch.cat([model(part) for part in x.split(1000)])
+    with evaluating(model):
+        return torch.cat([model(part) for part in x.split(1000)])
 
 
-def two_views(model: nn.Module, x: Tensor) -> Tensor:
+def two_view_probabilities(model: nn.Module, x: Tensor) -> Tensor:
     """Return the class probabilities (N, C) for pictures x (N, 784): the mean over each and its mirror image."""
-    return (answers(model, x).softmax(dim=1) + answers(model, mirrored(x)).softmax(dim=1)) / 2
+    views = (network_outputs(model, view).softmax(dim=1) for view in (x, mirrored(x)))
+    return sum(views) / 2
 
 
 def rmse(prediction: Tensor, target: Tensor) -> float:
-    """Return the root of the mean squared error, in the target's own unit."""
+    """Return the root of the mean squared error, in the target's own unit, of two tensors of one shape."""
+    check_same_shape(prediction, target)
     return (prediction - target).square().mean().sqrt().item()
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Return the share of rows (N, C) whose largest logit, or probability, is the label's."""
+    """Return the share of rows (N, C) whose largest logit, or probability, is the label's; labels (N,)."""
+    check_labels(scores, labels)
     return (scores.argmax(dim=1) == labels).sum().item() / len(labels)
-
-
-def summary(rows: list[dict]) -> dict:
-    """Return each figure's mean over the seeds' rows, and as <name>_std its spread, 0 for a single seed."""
-    final = {}
-    for name in rows[0]:
-        if name != "seed":
-            values = [row[name] for row in rows]
-            final |= {name: mean(values), f"{name}_std": stdev(values) if len(values) > 1 else 0.0}
-    return final

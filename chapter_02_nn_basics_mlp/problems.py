@@ -34,8 +34,6 @@ PROBLEMS = {
     "2d_surface": Problem("surface", dataset.surface_target, dataset.SURFACE_SIDE),
     "extrapolate": Problem("periodic", dataset.periodic_target, dataset.PERIODIC_SIDE),
 }
-MODES = [*PROBLEMS, "classify"]
-ARMS = {"relu": 0.02, "tanh": 0.04, "snake": 0.01}  # the activations that `extrapolate` compares, with learning rates
 
 
 def pictures(name: str, split: str, root: Path, train_size: int) -> tuple[Points, Points, list[str]]:

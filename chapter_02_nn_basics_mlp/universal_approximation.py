@@ -10,7 +10,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,6 +28,7 @@ from utils.cli import add_output_flags, amount, begin, positive, run, script_par
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
+from utils.spread import mean_and_std
 
 SIDE = 3.0  # the wave is approximated on [-3, 3]: nearly two periods
 RATES = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003]
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     final = {
         "constructive_slope": slope(args.widths, [row["constructed"] for row in wide]),
         "polished_slope": slope(args.widths, [row["polished"] for row in wide]),
-        **spread("trained_slope", slopes),
+        **mean_and_std("trained_slope", slopes),
         "sawtooth_regions": [row["sawtooth"] for row in folds],
         "sawtooth_doubles": all(row["sawtooth"] == 2 ** row["depth"] for row in folds),
         "width_table": wide,
@@ -94,18 +95,17 @@ def slope(widths: list[int], errors: list[float]) -> float:
     return np.polyfit(np.log(widths), np.log(errors), 1)[0].item()
 
 
-def spread(name: str, values: list[float]) -> dict[str, float]:
-    return {name: mean(values), f"{name}_std": stdev(values) if len(values) > 1 else 0.0}
-
-
-def train(network: MLP, x: torch.Tensor, y: torch.Tensor, steps: int, lr: float) -> MLP:
+def train_on_all(network: MLP, x: torch.Tensor, y: torch.Tensor, steps: int, lr: float) -> MLP:
     """Fit all points at once by Adam, the learning rate falling to zero along a cosine; return it in float64."""
     optimizer = torch.optim.Adam(network.parameters(), lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
+        # forward
         loss = mse(network(x), y)
+        # backward
         optimizer.zero_grad()
         loss.backward()
+        # step
         optimizer.step()
         schedule.step()
     return network.cpu().double()
@@ -121,7 +121,7 @@ def train_seeds(
         for k in range(args.runs):
             set_seed(args.seed + k)
             network = MLP(replace(config, initialization=args.initialization)).to(args.device)
-            networks.append(train(network, x.to(args.device), y.to(args.device), args.steps, lr))
+            networks.append(train_on_all(network, x.to(args.device), y.to(args.device), args.steps, lr))
             bar.update()
         trials.append((mean(distance(n, x.double(), y.double(), square=True) for n in networks), lr, networks))
     return min(trials, key=lambda trial: trial[0])[1:]
@@ -141,10 +141,14 @@ def width_table(args: argparse.Namespace, bar: tqdm) -> list[dict]:
     for width in args.widths:
         built = interpolate(periodic_target, torch.linspace(-SIDE, SIDE, width + 1, dtype=torch.float64))
         row = {"width": width, "constructed": distance(built, fine, periodic_target(fine))}
-        polished = train(built.float(), x, periodic_target(x), args.steps, lr=1e-4)
+        polished = train_on_all(built.float(), x, periodic_target(x), args.steps, lr=1e-4)
         lr, networks = train_seeds(MLPConfig(d_hidden=width, n_hidden=1), x, periodic_target(x), args, bar)
         errors = [distance(network, fine, periodic_target(fine)) for network in networks]
-        row |= {"polished": distance(polished, fine, periodic_target(fine)), **spread("trained", errors), "lr": lr}
+        row |= {
+            "polished": distance(polished, fine, periodic_target(fine)),
+            **mean_and_std("trained", errors),
+            "lr": lr,
+        }
         row |= {"regions": mean(count_linear_regions(n, -SIDE, SIDE) for n in networks), "trained_each": errors}
         rows.append(row)
     return rows
@@ -159,7 +163,7 @@ def depth_table(args: argparse.Namespace, bar: tqdm) -> list[dict]:
         width = min(sizes, key=lambda w: abs(sizes[w] - args.parameters))
         lr, networks = train_seeds(MLPConfig(d_in=2, d_hidden=width, n_hidden=depth), x, surface_target(x), args, bar)
         errors = [distance(n, fine.double(), surface_target(fine.double()), square=True) for n in networks]
-        row = {"depth": depth, "width": width, "parameters": sizes[width], **spread("rms", errors)}
+        row = {"depth": depth, "width": width, "parameters": sizes[width], **mean_and_std("rms", errors)}
         rows.append(row | {"lr": lr, "rms_each": errors})
     return rows
 

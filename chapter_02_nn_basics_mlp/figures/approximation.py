@@ -2,7 +2,10 @@
 universal_approximation.py 的图：折线逼近波形、误差随宽度的变化、反复折叠的直线、误差随深度的变化。
 """
 
+import math
+
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -53,23 +56,49 @@ def rates(rows: list[dict], final: dict) -> Figure:
 
 
 def sawteeth(folds: list[dict], wide: list[dict]) -> Figure:
-    """Draw how each layer folds the line once more, and how many pieces networks make of their units."""
-    figure, (*panels, last) = new_figure(12.5, 3.2, ncols=4, width_ratios=(1, 1, 1, 1.4))
-    x = torch.linspace(0, 1, 1025, dtype=torch.float64)[:, None]
-    for axes, depth in zip(panels, (1, 2, 4), strict=True):
+    """Draw a strip folded once more by each layer, its graph, and how many pieces networks make of their units."""
+    figure = Figure(figsize=(12.5, 4.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.6, 1))
+    strips, graphs = left.subplots(2, 4, sharex="row", sharey="row", height_ratios=(1, 1.7))
+    for depth, (strip, graph) in enumerate(zip(strips, graphs, strict=True)):
+        _folded_strip(strip, depth)
+        corners = torch.arange(2**depth + 1, dtype=torch.float64) / 2**depth
         with torch.no_grad():
-            y = sawtooth(depth)(x)
-        axes.plot(x[:513], y[:513], color=COLOURS[0])
-        axes.plot(x[512:], y[512:], color=COLOURS[1])
-        axes.set(xlabel="x", yticks=[0, 1])
-        axes.set_title(f"{depth} layer{'s' * (depth > 1)} of 2: {2**depth} pieces", fontsize=10)
-    depths, pieces = [row["depth"] for row in folds], [row["sawtooth"] for row in folds]
-    last.plot([2 * depth for depth in depths], pieces, "o-", label="sawtooth")
-    last.plot([16 * depth for depth in depths], [row["random"] for row in folds], "s-", label="random, layers of 16")
-    last.plot([row["width"] for row in wide], [row["regions"] for row in wide], "^-", label="trained, one layer")
+            y = sawtooth(depth)(corners[:, None])[:, 0] if depth else corners
+        for ply in range(2**depth):
+            graph.plot(corners[ply : ply + 2], y[ply : ply + 2], color=COLOURS[ply % 2], lw=2)
+        strip.set_title(
+            "the strip $0 \\leq x \\leq 1$" if depth == 0 else f"layer {depth}: folded, stretched", fontsize=9
+        )
+        graph.set_title(f"{2**depth} piece{'s' * (depth > 0)}", fontsize=9)
+        graph.set(xlabel="$x$", xticks=[0, 0.5, 1], yticks=[0, 1])
+    graphs[0].set_ylabel("place on the folded strip")
+    last = right.subplots()
+    lines = {
+        "sawtooth": ([(2 * row["depth"], row["sawtooth"]) for row in folds], "o-", "0.2"),
+        "random, layers of 16": ([(16 * row["depth"], row["random"]) for row in folds], "s-", COLOURS[3]),
+        "trained, one layer": ([(row["width"], row["regions"]) for row in wide], "^-", COLOURS[2]),
+    }
+    for label, (points, style, colour) in lines.items():
+        last.plot(*zip(*points, strict=True), style, color=colour, label=label)
     last.set(xscale="log", yscale="log", xlabel="hidden units", ylabel="straight pieces")
     last.legend(fontsize=8, loc="lower right")
     return figure
+
+
+def _folded_strip(axes: Axes, depth: int) -> None:
+    """Draw the strip after so many folds seen from its edge: blue where it runs to the right, orange where back."""
+    gap = 1 / 8  # between two plies
+    for ply in range(2**depth):
+        axes.plot([0, 1], [ply * gap] * 2, color=COLOURS[ply % 2], lw=2.5, solid_capstyle="butt")
+        if ply + 1 < 2**depth:  # the bend at which the next ply begins
+            angle = torch.linspace(-math.pi / 2, math.pi / 2, 30) * (1 if ply % 2 == 0 else -1)
+            end = torch.tensor(1.0 if ply % 2 == 0 else 0.0)
+            x, y = end + 0.04 * angle.cos() * (1 if ply % 2 == 0 else -1), (ply + 0.5) * gap + gap / 2 * angle.sin()
+            axes.plot(x, y, color="0.45", lw=1.5)
+    axes.set(ylim=(-0.1, 1.0), xlim=(-0.08, 1.08), xticks=[0, 1], yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.grid(False)
 
 
 def depth(squares: list[dict], deep: list[dict]) -> Figure:

@@ -2,8 +2,6 @@
 mlp.py 的图：拟合结果、残差，以及损失如何下降。
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -12,9 +10,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.dataset import PERIODIC_REACH
-from chapter_02_nn_basics_mlp.measures import answers, rmse
-from chapter_02_nn_basics_mlp.problems import ARMS, Points, Problem
+from chapter_02_nn_basics_mlp.engine_mlp import EngineMLP
+from chapter_02_nn_basics_mlp.measures import network_outputs, rmse
+from chapter_02_nn_basics_mlp.problems import Points, Problem
+from chapter_02_nn_basics_mlp.recipes import BEST_RATES
 from utils.plotting import COLOURS
+from utils.shape_checks import check_labels
 
 NAMES = {"relu": "ReLU", "tanh": "Tanh", "snake": "Snake"}
 Histories = list[list[dict]]
@@ -24,7 +25,7 @@ def curve(problem: Problem, train: Points, test: Points, models: list[nn.Module]
     """Draw the fit of every seed over the points, what the first leaves of the test set, and the falling error."""
     figure, panels = _mosaic(9, 6, [["fit", "fit"], ["left", "loss"]], height_ratios=[1.3, 1])
     x = _line(problem.side, train)
-    truth, fits = problem.target(x), [answers(model, x) for model in models]
+    truth, fits = problem.target(x), [network_outputs(model, x) for model in models]
     axes = panels["fit"]
     axes.plot(*_numpy(*train), ".", color="0.72", ms=4, label=f"{len(train[0])} training points")
     axes.plot(*_numpy(x, truth), color="0.15", ls="--", lw=1.5, label="truth", zorder=3)
@@ -40,7 +41,7 @@ def curve(problem: Problem, train: Points, test: Points, models: list[nn.Module]
 
     axes, noise = panels["left"], rmse(problem.target(test[0]), test[1])
     axes.axhspan(-2 * noise, 2 * noise, color="0.92", zorder=0, label="± 2 σ of the noise")
-    residual = test[1] - answers(models[0], test[0])
+    residual = test[1] - network_outputs(models[0], test[0])
     axes.plot(*_numpy(test[0], residual), ".", color="0.55", ms=3, label="test point − network")
     axes.plot(*_numpy(x, truth - fits[0]), color=COLOURS[1], lw=1.5, label="truth − network")
     axes.set(xlabel="x", ylabel="residual", ylim=(-5 * noise, 5 * noise))
@@ -55,7 +56,9 @@ def surface(problem: Problem, train: Points, test: Points, models: list[nn.Modul
     side, n = problem.side, 101
     axis = torch.linspace(-side, side, n, device=train[0].device)
     grid = torch.cartesian_prod(axis, axis).flip(1)  # (n * n, 2): x1 runs fastest
-    truth, fit = (values.view(n, n).cpu().numpy() for values in (problem.target(grid), answers(models[0], grid)))
+    truth, fit = (
+        values.view(n, n).cpu().numpy() for values in (problem.target(grid), network_outputs(models[0], grid))
+    )
     low, high, extent = truth.min(), truth.max(), (-side, side, -side, side)
     error = np.quantile(np.abs(fit - truth), 0.995)
     maps = {
@@ -81,7 +84,7 @@ def surface(problem: Problem, train: Points, test: Points, models: list[nn.Modul
     axes.legend(fontsize=8)
 
     axes, noise = panels["spread"], rmse(problem.target(test[0]), test[1])
-    (residual,) = _numpy(test[1] - answers(models[0], test[0]))
+    (residual,) = _numpy(test[1] - network_outputs(models[0], test[0]))
     edges = np.linspace(-5 * noise, 5 * noise, 41)
     axes.hist(residual.clip(edges[0], edges[-1]), edges, density=True, color=COLOURS[0], alpha=0.5)
     bell = np.exp(-((edges / noise) ** 2) / 2) / (noise * (2 * np.pi) ** 0.5)
@@ -93,7 +96,7 @@ def surface(problem: Problem, train: Points, test: Points, models: list[nn.Modul
     return figure
 
 
-def arms(
+def extrapolation(
     problem: Problem,
     train: Points,
     outside: Points,
@@ -111,16 +114,16 @@ def arms(
     )
     x = _line(PERIODIC_REACH, train)
     truth = problem.target(x)
-    for arm, colour in zip(ARMS, COLOURS, strict=False):
-        axes = panels[arm]
+    for name, colour in zip(BEST_RATES, COLOURS, strict=False):
+        axes = panels[name]
         axes.axvspan(-problem.side, problem.side, color="0.93", zorder=0)
         axes.plot(*_numpy(*train), ".", color="0.72", ms=3)
         axes.plot(*_numpy(x, truth), color="0.15", ls="--", lw=1.2, zorder=3)
-        for i, model in enumerate(models[arm]):
-            axes.plot(*_numpy(x, answers(model, x)), color=colour, lw=2 if i == 0 else 0.8)
+        for i, model in enumerate(models[name]):
+            axes.plot(*_numpy(x, network_outputs(model, x)), color=colour, lw=2 if i == 0 else 0.8)
         axes.set(ylim=(-3, 3), xlim=(-PERIODIC_REACH, PERIODIC_REACH), ylabel="y")
-        axes.set_title(NAMES[arm], loc="left", color=colour, weight="bold", fontsize=10)
-        axes.set_title(f"RMSE outside: {final[f'{arm}_rmse_outside']:.2f}", loc="right", fontsize=9)
+        axes.set_title(NAMES[name], loc="left", color=colour, weight="bold", fontsize=10)
+        axes.set_title(f"RMSE outside: {final[f'{name}_rmse_outside']:.2f}", loc="right", fontsize=9)
     panels["relu"].text(0, -2.75, "training interval", ha="center", color="0.35", fontsize=9)
     panels["snake"].set(xlabel="x (dots: training points; dashed: truth)")
     _loss(panels["loss"], histories, final["noise_rmse"])
@@ -128,10 +131,10 @@ def arms(
     axes = panels["distance"]
     (away,) = _numpy(outside[0].abs() - problem.side)
     width = (PERIODIC_REACH - problem.side) / 6
-    for arm, colour in zip(ARMS, COLOURS, strict=False):
-        squares = np.mean([_numpy((answers(m, outside[0]) - outside[1]) ** 2)[0] for m in models[arm]], axis=0)
+    for name, colour in zip(BEST_RATES, COLOURS, strict=False):
+        squares = np.mean([_numpy((network_outputs(m, outside[0]) - outside[1]) ** 2)[0] for m in models[name]], axis=0)
         errors = [squares[away // width == i].mean() ** 0.5 for i in range(6)]
-        axes.plot(width * (np.arange(6) + 0.5), errors, "o-", ms=3, color=colour, label=NAMES[arm])
+        axes.plot(width * (np.arange(6) + 0.5), errors, "o-", ms=3, color=colour, label=NAMES[name])
     axes.axhline(final["mean_rmse_outside"], color="0.5", ls=":", lw=1)
     axes.text(6, final["mean_rmse_outside"], "always the mean", fontsize=7, color="0.35", ha="right", va="bottom")
     axes.set(xlabel="distance from the training interval", ylabel="RMSE", xlim=(0, 6))
@@ -141,7 +144,7 @@ def arms(
 
     axes = panels["bars"]
     for i, place in enumerate(("inside", "outside")):
-        values, spreads = ([final[f"{arm}_rmse_{place}{end}"] for arm in ARMS] for end in ("", "_std"))
+        values, spreads = ([final[f"{name}_rmse_{place}{end}"] for name in BEST_RATES] for end in ("", "_std"))
         bars = axes.bar([j + 0.4 * i - 0.2 for j in range(3)], values, 0.36, yerr=spreads, color=COLOURS[:3])
         for bar in bars:
             bar.set_alpha(0.4 if place == "inside" else 1)
@@ -149,7 +152,7 @@ def arms(
             axes.text(j + 0.4 * i - 0.2, 0.06, f"{value:.2f}", ha="center", fontsize=7, color="white" if i else "0.2")
     axes.set(ylim=(0.05, 7), ylabel="RMSE", xlabel="pale: inside, full: outside")
     _log(axes)
-    axes.set_xticks(range(3), [NAMES[arm] for arm in ARMS])
+    axes.set_xticks(range(3), [NAMES[name] for name in BEST_RATES])
     return figure
 
 
@@ -163,6 +166,7 @@ def pictures(images: Tensor, labels: Tensor, p: Tensor, classes: list[str], hist
         axes.plot(epochs, losses, color=COLOURS[0], lw=2 if i == 0 else 0.8)
     axes.set(xlabel="epoch", ylabel="training loss (nats)")
 
+    check_labels(p, labels)
     axes, k = middle.subplots(), len(classes)
     guesses = p.argmax(dim=1)
     counts = torch.bincount(labels * k + guesses, minlength=k * k).view(k, k).cpu().numpy()
@@ -187,15 +191,13 @@ def pictures(images: Tensor, labels: Tensor, p: Tensor, classes: list[str], hist
     return figure
 
 
-def twins(
-    problem: Problem, train: Points, ours: Callable[[Tensor], Tensor], model: nn.Module, history: list[dict]
-) -> Figure:
+def engines(problem: Problem, train: Points, ours: EngineMLP, theirs: nn.Module, history: list[dict]) -> Figure:
     """Draw two trainings that should be one: the fits, the losses, and the difference of the losses."""
     figure, panels = _mosaic(11, 3.4, [["fit", "loss", "gap"]], width_ratios=[1.5, 1, 1])
     x = _line(problem.side, train)
     panels["fit"].plot(*_numpy(*train), ".", color="0.75", ms=3)
-    panels["fit"].plot(*_numpy(x, ours(x)), color=COLOURS[1], lw=3.5, label="chapter 1's engine")
-    panels["fit"].plot(*_numpy(x, answers(model, x)), color="black", lw=1, ls="--", label="PyTorch")
+    panels["fit"].plot(*_numpy(x, ours.predict(x)), color=COLOURS[1], lw=3.5, label="chapter 1's engine")
+    panels["fit"].plot(*_numpy(x, network_outputs(theirs, x)), color="black", lw=1, ls="--", label="PyTorch")
     panels["fit"].set(xlabel="x", ylabel="y")
     panels["fit"].legend(fontsize=8, loc="upper left")
     epochs, losses, others = ([row[key] for row in history] for key in ("epoch", "train_loss", "torch_train_loss"))

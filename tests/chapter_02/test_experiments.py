@@ -67,9 +67,9 @@ def test_standardised_columns_remember_what_they_were():
     torch.testing.assert_close(z * std + mean, x)
 
 
-def test_arrival_counts_steps():
-    assert linear_demo.arrival([3.0, 2.0, 1.0, 0.5], bar=1.0) == 2
-    assert linear_demo.arrival([3.0, 2.0], bar=1.0) is None
+def test_steps_until_counts_steps():
+    assert linear_demo.steps_until([3.0, 2.0, 1.0, 0.5], threshold=1.0) == 2
+    assert linear_demo.steps_until([3.0, 2.0], threshold=1.0) is None
 
 
 def test_batch_descent_ends_where_newton_does(tmp_path, monkeypatch):

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from chapter_01_tensor_autograd.dataset import fashion_mnist, normalise
-from chapter_02_nn_basics_mlp import engine_twin, inference, mlp, mlp_files, problems
+from chapter_02_nn_basics_mlp import engine_mlp, inference, mlp, problems
 from chapter_02_nn_basics_mlp.dataset import load
 from chapter_02_nn_basics_mlp.losses import mse
-from chapter_02_nn_basics_mlp.measures import accuracy, answers, rmse, summary, two_views
+from chapter_02_nn_basics_mlp.measures import accuracy, network_outputs, rmse, two_view_probabilities
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig, build
-from chapter_02_nn_basics_mlp.problems import ARMS, MODES, PROBLEMS
+from chapter_02_nn_basics_mlp.problems import PROBLEMS
+from chapter_02_nn_basics_mlp.recipes import BEST_RATES, MODES
 from tests.conftest import ROOT
 from utils.checkpoint import load_model, probe_input
 from utils.data import default_data_root
@@ -70,7 +71,9 @@ def results(name):
 def test_a_shipped_model_gives_its_recorded_output_and_has_its_recorded_results(mode):
     model, about = shipped(mode)
     d_in = model.hidden[0].linear.weight.shape[1]
-    torch.testing.assert_close(answers(model, probe_input(1, d_in))[0], torch.tensor(about["probe"]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        network_outputs(model, probe_input(1, d_in))[0], torch.tensor(about["probe"]), rtol=0, atol=1e-4
+    )
     recorded = results(mode)
     assert {key: about[key] for key in recorded["final"]} == recorded["final"] and about["mode"] == mode
     seeds = [row["seed"] for row in recorded["per_seed"]]
@@ -81,7 +84,7 @@ def test_a_shipped_model_gives_its_recorded_output_and_has_its_recorded_results(
 def test_a_shipped_fit_is_as_good_as_recorded_and_nearly_as_good_as_the_noise_allows(mode):
     model, about = shipped(mode)
     x, y = load(f"{PROBLEMS[mode].name}_test")
-    error = rmse(answers(model, x), y)
+    error = rmse(network_outputs(model, x), y)
     assert error == pytest.approx(about["shipped_test_rmse"], abs=1e-5)
     final = results(mode)["final"]
     assert error == pytest.approx(results(mode)["per_seed"][0]["test_rmse"], abs=1e-5)
@@ -94,13 +97,13 @@ def test_the_shipped_snake_is_as_good_as_recorded_and_the_only_one_to_beat_the_m
     model, about = shipped("extrapolate")
     for place, part in (("inside", "test"), ("outside", "outside")):
         x, y = load(f"periodic_{part}")
-        assert rmse(answers(model, x), y) == pytest.approx(about[f"shipped_rmse_{place}"], abs=1e-4)
+        assert rmse(network_outputs(model, x), y) == pytest.approx(about[f"shipped_rmse_{place}"], abs=1e-4)
     recorded = results("extrapolate")
     final, first = recorded["final"], recorded["per_seed"][0]
     assert about["shipped_rmse_outside"] == first["snake_rmse_outside"]
     assert final["gain_over_relu"] >= 5 and final["gain_over_tanh"] >= 3
     assert final["snake_rmse_outside"] < final["mean_rmse_outside"] < final["tanh_rmse_outside"]
-    assert all(final[f"{arm}_rmse_inside"] < 1.3 * final["noise_rmse"] for arm in ARMS), "all fit what they saw"
+    assert all(final[f"{name}_rmse_inside"] < 1.3 * final["noise_rmse"] for name in BEST_RATES), "all fit what they saw"
 
 
 @needs_classifier
@@ -121,7 +124,7 @@ def test_the_shipped_classifier_reaches_its_target_and_beats_the_linear_one():
 def test_the_shipped_classifier_scores_what_was_recorded():
     model, about = shipped("classify")
     images, labels = fashion_mnist(default_data_root(), train=False)
-    right = accuracy(two_views(model, normalise(images)), labels)
+    right = accuracy(two_view_probabilities(model, normalise(images)), labels)
     assert right == pytest.approx(about["shipped_accuracy"], abs=3 / 10_000)  # other BLAS libraries round otherwise
 
 
@@ -162,15 +165,15 @@ def test_the_engine_trains_as_pytorch_does(tmp_path):
     assert final["engine_test_rmse"] < 0.4
 
 
-@pytest.mark.parametrize("activation", engine_twin.ACTIVATIONS)
+@pytest.mark.parametrize("activation", engine_mlp.ACTIVATIONS)
 def test_a_twin_has_the_outputs_and_gradients_of_its_model(activation):
     set_seed(0)
     model = MLP(MLPConfig(d_in=2, d_hidden=5, n_hidden=3, activation=activation)).double()
-    twin = engine_twin.Twin(model, activation)
+    twin = engine_mlp.EngineMLP(model, activation)
     x, y = torch.randn(7, 2, dtype=torch.float64), torch.randn(7, 1, dtype=torch.float64)
     torch.testing.assert_close(twin.predict(x), model(x).detach(), rtol=1e-13, atol=1e-13)
     mse(model(x), y).backward()
-    engine_twin.twin_mse(twin(x), y).backward()
+    engine_mlp.engine_mse(twin(x), y).backward()
     layers = [*(layer.linear for layer in model.hidden), model.head]
     for ours, theirs in zip(twin.layers[::2], layers, strict=True):
         torch.testing.assert_close(torch.from_numpy(ours.weight.grad.data).T, theirs.weight.grad, rtol=0, atol=1e-13)
@@ -178,16 +181,11 @@ def test_a_twin_has_the_outputs_and_gradients_of_its_model(activation):
 
 
 def test_the_learning_rate_rises_and_falls():
-    assert mlp.rate(0, 0.1) == 0 and mlp.rate(1, 0.1) == pytest.approx(0)
-    assert mlp.rate(0.05, 0.1) == pytest.approx(0.5, abs=0.01) and mlp.rate(0.5, 0.1) == pytest.approx(0.5)
-    assert mlp.rate(0, 0) == 1
-    falling = [mlp.rate(0.1 + 0.01 * i, 0.1) for i in range(90)]
+    assert mlp.lr_factor(0, 0.1) == 0 and mlp.lr_factor(1, 0.1) == pytest.approx(0)
+    assert mlp.lr_factor(0.05, 0.1) == pytest.approx(0.5, abs=0.01) and mlp.lr_factor(0.5, 0.1) == pytest.approx(0.5)
+    assert mlp.lr_factor(0, 0) == 1
+    falling = [mlp.lr_factor(0.1 + 0.01 * i, 0.1) for i in range(90)]
     assert falling == sorted(falling, reverse=True)
-
-
-def test_figures_are_summed_up_over_seeds():
-    assert summary([{"seed": 0, "a": 1.0}, {"seed": 1, "a": 3.0}]) == {"a": 2.0, "a_std": pytest.approx(2**0.5)}
-    assert summary([{"seed": 5, "a": 1.0}]) == {"a": 1.0, "a_std": 0.0}
 
 
 def test_pictures_are_mirrored_and_moved():
@@ -266,7 +264,7 @@ def same_run(first, second, name):
 @pytest.mark.parametrize("name", RUNS)
 def test_an_interrupted_training_resumes_to_the_last_bit(name, tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    monkeypatch.setattr(mlp_files, "save_figure", lambda figure, path: path)  # drawing takes longer than all else here
+    monkeypatch.setattr(mlp, "save_figure", lambda figure, path: path)  # drawing takes longer than all else here
     mlp.main([*RUNS[name], "--out_dir", str(whole)])
     saves, save = [], mlp.save_state
 
@@ -379,7 +377,7 @@ def test_inference_answers_for_points_lists_and_files(tmp_path, capsys):
     header, *rows = (tmp_path / "predictions.csv").read_text().splitlines()
     assert header == "x1,x2,prediction,truth,error"
     table = torch.tensor([[float(cell) for cell in row.split(",")] for row in rows])
-    expected = answers(shipped("2d_surface")[0], torch.tensor(points))
+    expected = network_outputs(shipped("2d_surface")[0], torch.tensor(points))
     truth = PROBLEMS["2d_surface"].target(torch.tensor(points))
     torch.testing.assert_close(
         table, torch.cat([torch.tensor(points), expected, truth, expected - truth], dim=1), rtol=1e-4, atol=1e-5

@@ -11,12 +11,12 @@ import torch
 from chapter_01_tensor_autograd import nn
 from chapter_01_tensor_autograd.engine import Tensor, no_grad
 from chapter_02_nn_basics_mlp.losses import mse
-from chapter_02_nn_basics_mlp.network import MLP
+from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}  # what chapter 1 has
 
 
-class Twin(nn.Sequential):
+class EngineMLP(nn.Sequential):
     """Linear, activation, ..., Linear with the weights that `model` has now; without its norms and dropout."""
 
     def __init__(self, model: MLP, activation: str):
@@ -39,10 +39,10 @@ class Twin(nn.Sequential):
         return torch.from_numpy(self(x).data)
 
 
-class TwinAdamW(nn.Adam):
+class EngineAdamW(nn.Adam):
     """Chapter 1's Adam with the handles of `torch.optim.AdamW`."""
 
-    def __init__(self, model: Twin, weight_decay: float):
+    def __init__(self, model: EngineMLP, weight_decay: float):
         super().__init__(model.parameters(), lr=0.0, weight_decay=weight_decay)
         self.zero_grad = model.zero_grad
         self.param_groups = [{"lr": 0.0}]
@@ -52,6 +52,21 @@ class TwinAdamW(nn.Adam):
         super().step()
 
 
-def twin_mse(prediction: Tensor, target: torch.Tensor) -> Tensor:
+def engine_run(config: MLPConfig, weight_decay: float) -> tuple[EngineMLP, EngineAdamW]:
+    """Return a new network on the engine, in float64, and its optimizer."""
+    model = EngineMLP(MLP(config).double(), config.activation)
+    return model, EngineAdamW(model, weight_decay)
+
+
+def torch_run(config: MLPConfig, weight_decay: float) -> tuple[MLP, torch.optim.Optimizer]:
+    """Return the same in PyTorch: after the same `set_seed`, with the same weights."""
+    model = MLP(config).double()
+    return model, torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
+
+
+def engine_mse(prediction: Tensor, target: torch.Tensor) -> Tensor:
     """The chapter's own `mse`: made of -, ** and mean, it takes the engine's tensors as well."""
     return mse(prediction, Tensor(target.numpy()))
+
+
+ENGINES = {"engine": (engine_run, engine_mse), "torch": (torch_run, mse)}  # what builds model and optimizer; the loss
