@@ -94,8 +94,24 @@ class Sequential(Module):
         return x
 
 
+def load_buffers(buffers: Sequence[np.ndarray], saved: Sequence[object]) -> None:
+    """Copy an optimizer's saved arrays into its own, one for each parameter.
+
+    Raises:
+        ValueError: their number or shapes differ.
+    """
+    shapes, found = [b.shape for b in buffers], [np.shape(b) for b in saved]
+    if shapes != found:
+        raise ValueError(f"the optimizer's state is for parameters of shapes {found}, expected {shapes}")
+    for buffer, values in zip(buffers, saved, strict=True):
+        buffer[...] = np.asarray(values)
+
+
 class SGD:
-    """Gradient descent with momentum: v <- momentum v + g, then p <- p - lr v (Polyak 1964, as PyTorch writes it)."""
+    """Gradient descent with momentum: v <- momentum v + g, then p <- p - lr v (Polyak 1964, as PyTorch writes it).
+
+    A parameter without a gradient stays as it is.
+    """
 
     def __init__(self, parameters: Sequence[Tensor], lr: float, momentum: float = 0.9):
         self.parameters, self.lr, self.momentum = list(parameters), lr, momentum
@@ -104,6 +120,8 @@ class SGD:
     @no_grad()
     def step(self) -> None:
         for p, v in zip(self.parameters, self.velocity, strict=True):
+            if p.grad is None:
+                continue
             v *= self.momentum
             v += p.grad.data
             p -= v * self.lr
@@ -112,13 +130,14 @@ class SGD:
         return {"velocity": self.velocity}
 
     def load_state_dict(self, state: dict) -> None:
-        self.velocity = [np.asarray(v) for v in state["velocity"]]
+        load_buffers(self.velocity, state["velocity"])
 
 
 class Adam:
     """Steps of size lr, scaled by running moments of the gradient (Kingma and Ba 2015, algorithm 1).
 
-    `weight_decay` shrinks the parameters directly, apart from the moments (AdamW: Loshchilov and Hutter 2019).
+    `weight_decay` shrinks the parameters directly, apart from the moments (AdamW: Loshchilov and Hutter 2019). A
+    parameter without a gradient stays as it is, and its steps are not counted.
     """
 
     def __init__(
@@ -130,28 +149,31 @@ class Adam:
         weight_decay: float = 0.0,
     ):
         self.parameters, self.lr, self.betas, self.eps = list(parameters), lr, betas, eps
-        self.weight_decay, self.steps = weight_decay, 0
+        self.weight_decay = weight_decay
+        self.steps = [0] * len(self.parameters)
         self.first = [np.zeros_like(p.data) for p in self.parameters]
         self.second = [np.zeros_like(p.data) for p in self.parameters]
 
     @no_grad()
     def step(self) -> None:
-        self.steps += 1
         beta1, beta2 = self.betas
-        correct1, correct2 = 1 - beta1**self.steps, 1 - beta2**self.steps  # both moments start at zero, hence too small
-        for p, m, v in zip(self.parameters, self.first, self.second, strict=True):
+        for i, (p, m, v) in enumerate(zip(self.parameters, self.first, self.second, strict=True)):
+            if p.grad is None:
+                continue
             g = p.grad.data
+            self.steps[i] += 1
             m *= beta1
             m += (1 - beta1) * g
             v *= beta2
             v += (1 - beta2) * g * g
+            m_scale, v_scale = 1 - beta1 ** self.steps[i], 1 - beta2 ** self.steps[i]  # m and v start at 0: too small
             p *= 1 - self.lr * self.weight_decay
-            p -= (self.lr / correct1) * m / (np.sqrt(v / correct2) + self.eps)
+            p -= (self.lr / m_scale) * m / (np.sqrt(v / v_scale) + self.eps)
 
     def state_dict(self) -> dict:
         return {"steps": self.steps, "first": self.first, "second": self.second}
 
     def load_state_dict(self, state: dict) -> None:
-        self.steps = state["steps"]
-        self.first = [np.asarray(m) for m in state["first"]]
-        self.second = [np.asarray(v) for v in state["second"]]
+        self.steps = list(state["steps"])
+        load_buffers(self.first, state["first"])
+        load_buffers(self.second, state["second"])

@@ -15,19 +15,38 @@ from chapter_01_tensor_autograd.engine.tensor import (
     recording,
 )
 
-# The operations give tensors their operators and methods.
+# The operations give tensors their operators and methods, which all that follows uses.
 from chapter_01_tensor_autograd.engine import ops  # isort: skip
+from chapter_01_tensor_autograd.engine.ops import ShapeError  # isort: skip
+from chapter_01_tensor_autograd.engine.checkpointing import checkpoint, checkpoint_sequential  # isort: skip
+from chapter_01_tensor_autograd.engine.functional_ad import (  # isort: skip
+    gradcheck,
+    hvp,
+    jacobian,
+    jvp,
+    numerical_jacobian,
+    vjp,
+)
 
 __all__ = [
-    "ops",
     "InPlaceError",
     "Node",
+    "ShapeError",
     "Tensor",
     "ancestors",
+    "checkpoint",
+    "checkpoint_sequential",
     "grad",
+    "gradcheck",
+    "hvp",
     "is_recording",
+    "jacobian",
+    "jvp",
     "no_grad",
+    "numerical_jacobian",
+    "ops",
     "raw",
     "record",
     "recording",
+    "vjp",
 ]

@@ -2,7 +2,8 @@
 函数的导数：VJP、JVP、雅可比矩阵、海森-向量积，以及用有限差分做的梯度检验。
 
 Here `f` takes tensors, one for each input, and returns a tensor made by the engine's operations. Inputs and vectors may
-be tensors or whatever `np.asarray` takes. J is the Jacobian: J[i, j] = d output_i / d input_j, both flattened.
+be tensors or whatever `np.asarray` takes; what is differentiated by has to be floats, integers are a TypeError. J is
+the Jacobian: J[i, j] = d output_i / d input_j, both flattened.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ def vjp(f: Callable[..., Tensor], *inputs: Any) -> tuple[Tensor, Callable[[Any],
     """Return f(*inputs), and the function that maps a vector v to v^T J: one gradient for each input. Reverse mode."""
     leaves = _leaves(inputs)
     output = f(*leaves)
+    if not output.requires_grad:  # a constant
+        return output, lambda v: [Tensor(np.zeros(leaf.shape, leaf.dtype)) for leaf in leaves]
     return output, lambda v: grad(output, leaves, v)
 
 
@@ -57,9 +60,9 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Any, forward: bool = False) -> np
     shape, size = np.shape(raw(x)), np.size(raw(x))
     if forward:
         columns = [jvp(f, [x], [v.reshape(shape)])[1].data.ravel() for v in np.eye(size)]
-        return np.stack(columns, axis=1).reshape(*output.shape, *shape)
+        return np.array(columns).T.reshape(*output.shape, *shape)
     rows = [pullback(v.reshape(output.shape))[0].data for v in np.eye(output.size)]
-    return np.stack(rows).reshape(*output.shape, *shape)
+    return np.array(rows).reshape(*output.shape, *shape)
 
 
 def hvp(f: Callable[[Tensor], Tensor], x: Any, v: Any) -> Tensor:
@@ -76,9 +79,9 @@ def numerical_jacobian(f: Callable[..., Tensor], *inputs: Any, wrt: int = 0, eps
     The shape is (*output.shape, *input.shape); the error is of order eps^2 by truncation and 1e-16 / eps by rounding.
     """
     arrays = [np.array(raw(x)) for x in inputs]
-    x = arrays[wrt]
-    columns = []
+    x = Tensor(arrays[wrt], requires_grad=True).data  # refuses integers, which a step of eps would not move
     with no_grad():
+        result = np.empty((*f(*map(Tensor, arrays)).shape, *x.shape))
         for index in np.ndindex(x.shape):
             centre = x[index]
             x[index] = centre + eps
@@ -86,8 +89,8 @@ def numerical_jacobian(f: Callable[..., Tensor], *inputs: Any, wrt: int = 0, eps
             x[index] = centre - eps
             below = f(*map(Tensor, arrays)).data
             x[index] = centre
-            columns.append((above - below) / (2 * eps))
-    return np.stack(columns, axis=-1).reshape(*np.shape(columns[0]), *x.shape)
+            result[(..., *index)] = (above - below) / (2 * eps)
+    return result
 
 
 def gradcheck(f: Callable[..., Tensor], *inputs: Any, eps: float = 1e-6, tolerance: float = 1e-7) -> float:
@@ -102,9 +105,11 @@ def gradcheck(f: Callable[..., Tensor], *inputs: Any, eps: float = 1e-6, toleran
     rows = [pullback(v.reshape(output.shape)) for v in np.eye(output.size)]
     worst = 0.0
     for i, x in enumerate(inputs):
-        exact = np.stack([row[i].data for row in rows]).reshape(*output.shape, *np.shape(raw(x)))
+        exact = np.array([row[i].data for row in rows]).reshape(*output.shape, *np.shape(raw(x)))
         numerical = numerical_jacobian(f, *inputs, wrt=i, eps=eps)
         error = np.abs(exact - numerical) / (1 + np.abs(numerical))
+        if not error.size:
+            continue
         place = np.unravel_index(np.argmax(error), error.shape)
         if not error[place] <= tolerance:
             raise ArithmeticError(
@@ -116,4 +121,4 @@ def gradcheck(f: Callable[..., Tensor], *inputs: Any, eps: float = 1e-6, toleran
 
 
 def _leaves(inputs: Sequence[Any]) -> list[Tensor]:
-    return [Tensor(raw(x), requires_grad=True) for x in inputs]
+    return [Tensor(x, requires_grad=True) for x in inputs]

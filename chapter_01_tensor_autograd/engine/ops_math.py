@@ -1,5 +1,5 @@
-"""Operations that compute: elementwise functions, reductions, softmax and cross-entropy.
-做计算的运算：逐元素函数、归约、softmax 与交叉熵。
+"""Elementwise operations: arithmetic, comparisons that pass a gradient on, functions of one number.
+逐元素运算：四则运算、能传递梯度的比较与选择、一元函数。
 
 Written like ops_shape.py: the forward on arrays, the VJPs beside it in the engine's own operations.
 """
@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from chapter_01_tensor_autograd.engine.ops_shape import as_pair, expand, operation, reshape, sum_to
+from chapter_01_tensor_autograd.engine.ops_shape import NUMBER, as_pair, factors_read, operation, sum_to
 from chapter_01_tensor_autograd.engine.tensor import Tensor, raw, record
-
-Axis = int | tuple[int, ...] | None
-
 
 # ---- elementwise, two inputs ----------------------------------------------------------------------------------------
 
@@ -36,7 +33,13 @@ def sub(x, y) -> Tensor:
 def mul(x, y) -> Tensor:
     x, y = as_pair(x, y)
     a, b = x.shape, y.shape
-    return record("mul", x.data * y.data, (x, lambda g, _: sum_to(g * y, a)), (y, lambda g, _: sum_to(g * x, b)))
+    return record(
+        "mul",
+        x.data * y.data,
+        (x, lambda g, _: sum_to(g * y, a)),
+        (y, lambda g, _: sum_to(g * x, b)),
+        saves=factors_read(x, y),
+    )
 
 
 @operation
@@ -48,23 +51,47 @@ def div(x, y) -> Tensor:
         x.data / y.data,
         (x, lambda g, _: sum_to(g / y, a)),
         (y, lambda g, out: sum_to(-g * out / y, b)),
+        saves=(y,),
         saves_output=True,
     )
 
 
 @operation
 def power(x, y) -> Tensor:
-    """x ** y. The derivative by a tensor exponent, x**y log x, counts as 0 where x = 0, as in PyTorch."""
-    if not isinstance(y, (Tensor, np.ndarray)):
-        return record("power", x.data**y, (x, lambda g, _: g * (y * x ** (y - 1)) if y else g * 0.0))
+    """x ** y. The derivative by the exponent, x**y log x, counts as 0 where x = 0 and y >= 0, as in PyTorch."""
+    if isinstance(y, NUMBER):
+        y = _python_number(y)
+        return record("power", x.data**y, (x, lambda g, _: g * (y * x ** (y - 1)) if y else g * 0.0), saves=(x,))
+    x, y = as_pair(x, y)
+    a, b = x.shape, y.shape
+
+    def vjp_x(g: Tensor, _: Tensor) -> Tensor:
+        constant = y.data == 0
+        return sum_to(g * where(constant, 0.0, y * x ** where(constant, 1.0, y - 1)), a)
+
+    def vjp_y(g: Tensor, out: Tensor) -> Tensor:
+        flat = (x.data == 0) & (y.data >= 0)
+        return sum_to(g * out * log(where(flat, 1.0, x)), b)
+
+    return record("power", x.data**y.data, (x, vjp_x), (y, vjp_y), saves=(x, y), saves_output=True)
+
+
+def _python_number(x: Any) -> Any:
+    """A NumPy scalar as Python's own number, beside which an array keeps its dtype; anything else as it is."""
+    return x.item() if isinstance(x, np.generic) else x
+
+
+@operation
+def remainder(x, y) -> Tensor:
+    """x % y = x - y floor(x / y), with the sign of y; where it jumps, the derivative is that of a side."""
     x, y = as_pair(x, y)
     a, b = x.shape, y.shape
     return record(
-        "power",
-        x.data**y.data,
-        (x, lambda g, _: sum_to(g * where(y.data == 0, 0.0, y * x ** where(y.data == 0, 1.0, y - 1)), a)),
-        (y, lambda g, out: sum_to(g * out * log(where(x.data == 0, 1.0, x)), b)),
-        saves_output=True,
+        "remainder",
+        np.remainder(x.data, y.data),
+        (x, lambda g, _: sum_to(g, a)),
+        (y, lambda g, _: sum_to(g * -np.floor_divide(x.data, y.data), b)),
+        saves=(x, y) if y.requires_grad else (),
     )
 
 
@@ -80,6 +107,7 @@ def maximum(x, y) -> Tensor:
         np.maximum(x.data, y.data),
         (x, lambda g, _: sum_to(g * _share(x.data > y.data, x.data, y.data), x.shape)),
         (y, lambda g, _: sum_to(g * _share(y.data > x.data, x.data, y.data), y.shape)),
+        saves=(x, y),
     )
 
 
@@ -91,6 +119,7 @@ def minimum(x, y) -> Tensor:
         np.minimum(x.data, y.data),
         (x, lambda g, _: sum_to(g * _share(x.data < y.data, x.data, y.data), x.shape)),
         (y, lambda g, _: sum_to(g * _share(y.data < x.data, x.data, y.data), y.shape)),
+        saves=(x, y),
     )
 
 
@@ -122,7 +151,7 @@ def exp(x: Tensor) -> Tensor:
 
 @operation
 def log(x: Tensor) -> Tensor:
-    return record("log", np.log(x.data), (x, lambda g, _: g / x))
+    return record("log", np.log(x.data), (x, lambda g, _: g / x), saves=(x,))
 
 
 @operation
@@ -132,17 +161,22 @@ def sqrt(x: Tensor) -> Tensor:
 
 @operation
 def sin(x: Tensor) -> Tensor:
-    return record("sin", np.sin(x.data), (x, lambda g, _: g * cos(x)))
+    return record("sin", np.sin(x.data), (x, lambda g, _: g * cos(x)), saves=(x,))
 
 
 @operation
 def cos(x: Tensor) -> Tensor:
-    return record("cos", np.cos(x.data), (x, lambda g, _: -g * sin(x)))
+    return record("cos", np.cos(x.data), (x, lambda g, _: -g * sin(x)), saves=(x,))
+
+
+@operation
+def arctan(x: Tensor) -> Tensor:
+    return record("arctan", np.arctan(x.data), (x, lambda g, _: g / (1 + x * x)), saves=(x,))
 
 
 @operation
 def abs(x: Tensor) -> Tensor:
-    return record("abs", np.abs(x.data), (x, lambda g, _: g * np.sign(x.data)))
+    return record("abs", np.abs(x.data), (x, lambda g, _: g * np.sign(x.data)), saves=(x,))
 
 
 @operation
@@ -169,7 +203,7 @@ _erf = np.vectorize(math.erf, otypes=[float])  # NumPy has none
 @operation
 def erf(x: Tensor) -> Tensor:
     value = _erf(x.data).astype(x.dtype)
-    return record("erf", value, (x, lambda g, _: g * (2 / math.sqrt(math.pi)) * exp(-x * x)))
+    return record("erf", value, (x, lambda g, _: g * (2 / math.sqrt(math.pi)) * exp(-x * x)), saves=(x,))
 
 
 @operation
@@ -181,98 +215,7 @@ def gelu(x: Tensor) -> Tensor:
 @operation
 def clip(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
     """x limited to [low, high]; no gradient flows where a limit was passed."""
-    low, high = -np.inf if low is None else low, np.inf if high is None else high
-    return record("clip", np.clip(x.data, low, high), (x, lambda g, _: g * ((x.data >= low) & (x.data <= high))))
-
-
-# ---- reductions -----------------------------------------------------------------------------------------------------
-
-
-def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The shape after a reduction over `axis` that keeps the reduced axes at length 1."""
-    axes = range(len(shape)) if axis is None else [axis] if isinstance(axis, int) else axis
-    gone = {a % len(shape) for a in axes}
-    return tuple(1 if i in gone else n for i, n in enumerate(shape))
-
-
-@operation
-def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    shape, kept = x.shape, _kept(x.shape, axis)
-    value = x.data.sum(axis=axis, keepdims=keepdims)
-    return record("sum", value, (x, lambda g, _: expand(reshape(g, kept), shape)))
-
-
-@operation
-def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    count = x.size // math.prod(_kept(x.shape, axis))
-    return sum(x, axis, keepdims) * (1 / count)
-
-
-def _winners(x: Tensor, out: Tensor, axis: Axis) -> Tensor:
-    """1 where x is the extremum `out`; ties share it evenly."""
-    mask = x.data == out.data.reshape(_kept(x.shape, axis))
-    return Tensor((mask / mask.sum(axis=axis, keepdims=True)).astype(x.dtype))
-
-
-@operation
-def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    kept, value = _kept(x.shape, axis), x.data.max(axis=axis, keepdims=keepdims)
-    return record("max", value, (x, lambda g, out: reshape(g, kept) * _winners(x, out, axis)), saves_output=True)
-
-
-@operation
-def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    kept, value = _kept(x.shape, axis), x.data.min(axis=axis, keepdims=keepdims)
-    return record("min", value, (x, lambda g, out: reshape(g, kept) * _winners(x, out, axis)), saves_output=True)
-
-
-@operation
-def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log of the sum of exp(x), shifted by the largest x so that nothing overflows."""
-    kept = _kept(x.shape, axis)
-    top = x.data.max(axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0)
-    value = np.log(np.exp(x.data - top).sum(axis=axis, keepdims=True)) + top
-    if not keepdims:
-        value = value.squeeze(axis)
-    return record(
-        "logsumexp", value, (x, lambda g, out: reshape(g, kept) * exp(x - reshape(out, kept))), saves_output=True
-    )
-
-
-# ---- classification -------------------------------------------------------------------------------------------------
-
-
-@operation
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / sum exp(x) along `axis`. Its Jacobian is diag(p) - p p^T."""
-    value = np.exp(x.data - x.data.max(axis=axis, keepdims=True))
-    value /= value.sum(axis=axis, keepdims=True)
-    return record("softmax", value, (x, lambda g, p: p * (g - sum(g * p, axis=axis, keepdims=True))), saves_output=True)
-
-
-@operation
-def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    value = x.data - x.data.max(axis=axis, keepdims=True)
-    value -= np.log(np.exp(value).sum(axis=axis, keepdims=True))
-    return record(
-        "log_softmax", value, (x, lambda g, out: g - exp(out) * sum(g, axis=axis, keepdims=True)), saves_output=True
-    )
-
-
-@operation
-def cross_entropy(logits: Tensor, labels: Any) -> Tensor:
-    """The mean negative log-likelihood, in nats, of `labels` (N,) under softmax(`logits`), `logits` (N, n_classes).
-
-    The gradient is (softmax(logits) - one_hot(labels)) / N.
-    """
-    labels = np.array(raw(labels))
-    if labels.size and not (0 <= labels.min() and labels.max() < logits.shape[1]):
-        raise ValueError(f"labels must lie in 0 .. {logits.shape[1] - 1}, found {labels.min()} .. {labels.max()}")
-    rows, count = np.arange(len(labels)), len(labels)
-    shifted = logits.data - logits.data.max(axis=1, keepdims=True)
-    value = (np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, labels]).mean()
-
-    one_hot = np.zeros_like(shifted)
-    one_hot[rows, labels] = 1
-    return record("cross_entropy", value, (logits, lambda g, _: (softmax(logits) - one_hot) * (g / count)))
+    low = -math.inf if low is None else _python_number(low)
+    high = math.inf if high is None else _python_number(high)
+    value = np.clip(x.data, low, high)
+    return record("clip", value, (x, lambda g, _: g * ((x.data >= low) & (x.data <= high))), saves=(x,))

@@ -5,8 +5,8 @@
     (x * x + x.sin()).backward()
     x.grad                      # 2x + cos x = 3.5839
 
-This file is the machine: tensors, the graph, the backward sweep. The operations, each with its VJP, stand in
-ops_shape.py and ops_math.py.
+This file is the machine: tensors, the graph, the backward sweep. It imports no operation; ops.py gives tensors their
+operators and methods, which the sweep then uses.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -75,9 +75,10 @@ class Node:
 class Tensor:
     """An array, and, if gradients are wanted, its node in the graph.
 
-    `data` is any NumPy array or what `np.asarray` takes; its dtype is kept. Only floats can require gradients.
-    Writing to `.data` directly goes unnoticed; `x += y`, `x[i] = y` and the like are counted, so that a backward pass
-    that needs the old value says so instead of returning a wrong gradient.
+    `data` is any NumPy array or what `np.asarray` takes; its dtype is kept, and its memory shared. Only floats can
+    require gradients. Writing to `.data` directly goes unnoticed; `x += y`, `x[i] = y` and the like are counted, so
+    that a backward pass that needs the old value says so instead of returning a wrong gradient. Comparisons go element
+    by element and give a tensor of booleans.
     """
 
     __slots__ = ("data", "node", "version")
@@ -86,7 +87,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False):
         self.data = np.asarray(raw(data))
         self.node = None
-        self.version = [0]  # in a list, so that views share it
+        self.version = data.version if isinstance(data, Tensor) else [0]  # in a list: who shares memory shares it
         if requires_grad:
             if self.data.dtype.kind != "f":
                 raise TypeError(f"only floating-point tensors can require gradients, not {self.data.dtype}")
@@ -117,9 +118,7 @@ class Tensor:
 
     def detach(self) -> "Tensor":
         """Return the same array outside the graph."""
-        out = Tensor(self.data)
-        out.version = self.version
-        return out
+        return Tensor(self)
 
     def item(self) -> float:
         """Return the number that a tensor of one element holds."""
@@ -138,12 +137,11 @@ class Tensor:
         """
         nodes = [node for node in ancestors(self._need_node()) if node.retains_grad]
         for node, g in zip(nodes, _sweep(self, gradient, nodes, create_graph), strict=True):
-            if node.grad is not None:
+            if node.grad is None and not create_graph:
+                node.grad = Tensor(g.data.copy())  # two leaves may have been handed the same array
+            else:
                 with recording(create_graph):
-                    g = node.grad + g
-            elif not create_graph:
-                g = Tensor(g.data.copy())  # two leaves may have been handed the same array
-            node.grad = g
+                    node.grad = g * 1.0 if node.grad is None else node.grad + g
 
     def _need_node(self) -> Node:
         if self.node is None:
@@ -170,10 +168,14 @@ class Tensor:
         return self._in_place(lambda data: np.divide(data, raw(other), out=data), other)
 
     def __setitem__(self, index, value):
+        index = tuple(map(raw, index)) if isinstance(index, tuple) else raw(index)
         self._in_place(lambda data: data.__setitem__(index, raw(value)), value)
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"Tensor({self.data}{f', op={self.node.op}' if self.node else ''})"
@@ -188,37 +190,36 @@ def record(
     op: str,
     value: np.ndarray,
     *edges: tuple[Tensor, Callable[[Tensor, Tensor | None], Tensor]],
+    saves: Sequence[Tensor] = (),
     saves_output: bool = False,
-    view_of: Tensor | None = None,
 ) -> Tensor:
     """Wrap the result `value` of an operation, and note how gradients flow back through it.
 
     Args:
         edges: pairs (input, vjp). `vjp(g, out)` takes the gradient with respect to the output, and returns the
             gradient with respect to that input, computed by engine operations so that it can be differentiated too.
-            The tensors that it closes over are what the backward pass has to remember.
+        saves: the tensors whose values the VJPs read, itself or through `.data`. The backward pass refuses to run once
+            one of them was changed in place.
         saves_output: hand the output to the VJPs as `out`; otherwise `out` is None.
-        view_of: the input whose memory `value` may share.
+
+    Raises:
+        TypeError: an input requires gradients, and the result is no real floating-point number.
     """
     out = Tensor(value)
-    if view_of is not None and np.may_share_memory(value, view_of.data):
-        out.version = view_of.version
+    for x, _ in edges:
+        if out.data is x.data or (out.data.base is not None and np.may_share_memory(out.data, x.data)):
+            out.version = x.version  # a view: a change of either is a change of both
     if _recording:
         needed = [(x.node, vjp) for x, vjp in edges if x.node is not None]
         if needed:
+            if out.data.dtype.kind != "f":
+                raise TypeError(f"{op} gives {out.dtype}, which cannot be differentiated: only real floats can")
             out.node = node = Node(op, needed, out.data)
-            remembered = [t for vjp in {vjp for _, vjp in needed} for t in _closed_over(vjp)]
+            node.versions = [(t.version, t.version[0]) for t in saves]
             if saves_output:  # without its node: a node that held its own tensor would hold itself
                 node.output = out.detach()
-                remembered.append(out)
-            node.versions = [(t.version, t.version[0]) for t in remembered]
+                node.versions.append((out.version, out.version[0]))
     return out
-
-
-def _closed_over(vjp: Callable) -> Iterator[Tensor]:
-    for cell in vjp.__closure__ or ():
-        held = cell.cell_contents
-        yield from (t for t in (held if isinstance(held, list) else [held]) if isinstance(t, Tensor))
 
 
 def ancestors(node: Node, since: int = 0) -> list[Node]:
@@ -256,7 +257,7 @@ def _sweep(output: Tensor, gradient: Any, wanted: list[Node], create_graph: bool
                 continue
             for hook in node.hooks:
                 replacement = hook(g)
-                g = g if replacement is None else replacement
+                g = g if replacement is None else replacement.astype(node.dtype)
             if node in found:
                 found[node] = g
             if node.edges:
@@ -266,6 +267,8 @@ def _sweep(output: Tensor, gradient: Any, wanted: list[Node], create_graph: bool
                 if parent.order >= oldest:
                     contribution = vjp(g, out)
                     assert contribution.shape == parent.shape, f"the VJP of {node.op} returned {contribution.shape}"
+                    if contribution.data.dtype != parent.dtype:  # a float32 input met float64 numbers
+                        contribution = contribution.astype(parent.dtype)
                     gradients[parent] = gradients[parent] + contribution if parent in gradients else contribution
     return [found[n] if found[n] is not None else Tensor(np.zeros(n.shape, n.dtype)) for n in wanted]
 
@@ -275,7 +278,7 @@ def _seed(output: Tensor, gradient: Any) -> Tensor:
         if output.size != 1:
             raise ValueError(f"only a scalar has a gradient: for shape {output.shape} pass the vector of the VJP")
         gradient = np.ones(output.shape, output.dtype)
-    seed = gradient if isinstance(gradient, Tensor) else Tensor(np.asarray(gradient, output.dtype))
+    seed = gradient.astype(output.dtype) if isinstance(gradient, Tensor) else Tensor(np.asarray(gradient, output.dtype))
     if seed.shape != output.shape:
         raise ValueError(f"the gradient has shape {seed.shape}, but the tensor has shape {output.shape}")
     return seed

@@ -8,7 +8,7 @@ import torch
 
 from chapter_01_tensor_autograd import nn
 from chapter_01_tensor_autograd.dataset import spirals, two_moons
-from chapter_01_tensor_autograd.engine import Tensor, grad, ops
+from chapter_01_tensor_autograd.engine import InPlaceError, Tensor, grad, no_grad, ops
 from chapter_01_tensor_autograd.engine.checkpointing import checkpoint, checkpoint_sequential
 from chapter_01_tensor_autograd.engine.functional_ad import gradcheck, hvp, jacobian, jvp, numerical_jacobian, vjp
 
@@ -187,3 +187,157 @@ def test_spirals_lie_on_their_arms_when_there_is_no_noise():
     points, labels = spirals(300, 0.0, np.random.default_rng(0))
     radius, angle = np.linalg.norm(points, axis=1), np.arctan2(points[:, 1], points[:, 0])
     np.testing.assert_allclose(np.cos(angle - 2 * np.pi * (radius + labels / 3)), 1, atol=1e-6)
+
+
+# ---- checkpointing, and gradients of some of its inputs -------------------------------------------------------------
+
+
+def checkpointed_segment():
+    x, w1, w2 = Tensor([0.5, 0.6], True), Tensor([1.0, 2.0], True), Tensor([3.0, 4.0], True)
+    y = checkpoint(lambda x: (x * w1).sin() * w2, x, (w1, w2))
+    a = x.data * w1.data
+    right = {x: np.cos(a) * w1.data * w2.data, w1: np.cos(a) * x.data * w2.data, w2: np.sin(a)}
+    return y, [x, w1, w2], right
+
+
+@pytest.mark.parametrize("asked", [[2], [1], [0], [2, 1], [1, 2], [0, 2], [2, 0, 1], [1, 1]])
+def test_each_input_of_a_checkpointed_segment_gets_its_own_gradient(asked):
+    y, leaves, right = checkpointed_segment()
+    y, some = y.sum(), [leaves[i] for i in asked]
+    for _ in range(3):
+        for leaf, g in zip(some, grad(y, some), strict=True):
+            np.testing.assert_allclose(g.data, right[leaf], rtol=1e-12)
+    for leaf in leaves:  # after that, another question
+        np.testing.assert_allclose(grad(y, [leaf])[0].data, right[leaf], rtol=1e-12)
+
+
+def test_gradients_of_a_checkpointed_segment_follow_the_vector_of_the_vjp():
+    y, leaves, right = checkpointed_segment()
+    v = Tensor([1.0, 1.0])  # one object, changed between the questions
+    np.testing.assert_allclose(grad(y, [leaves[2]], v)[0].data, right[leaves[2]])
+    v *= 2
+    np.testing.assert_allclose(grad(y, [leaves[1]], v)[0].data, 2 * right[leaves[1]])
+    rows = [grad(y, [leaves[1]], row)[0].data for row in np.eye(2)]
+    np.testing.assert_allclose(rows, np.diag(right[leaves[1]]))
+
+
+def test_the_jacobian_of_a_checkpointed_segment():
+    w = Tensor([1.0, 2.0], True)
+
+    def plain(x):
+        return (x * w).sin() * w
+
+    np.testing.assert_array_equal(
+        jacobian(lambda x: checkpoint(plain, x, [w]), np.array([0.5, 0.6])), jacobian(plain, np.array([0.5, 0.6]))
+    )
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_checkpointed_segment_notices_that_an_input_was_changed(which):
+    y, leaves, _ = checkpointed_segment()
+    with no_grad():
+        leaves[which] += 1
+    with pytest.raises(InPlaceError, match="checkpoint"):
+        y.sum().backward()
+
+
+# ---- integers, constants, nothing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x", [np.array([1, 2]), [1, 2], 3, np.array([True])])
+@pytest.mark.parametrize(
+    "differentiate",
+    [
+        lambda x: vjp(lambda x: x * x, x),
+        lambda x: jvp(lambda x: x * x, [x], [x]),
+        lambda x: jacobian(lambda x: x * x, x),
+        lambda x: jacobian(lambda x: x * x, x, forward=True),
+        lambda x: hvp(lambda x: (x * x).sum(), x, x),
+        lambda x: numerical_jacobian(lambda x: x * x, x),
+        lambda x: gradcheck(lambda x: x * x, x),
+        lambda x: Tensor(x, requires_grad=True),
+    ],
+)
+def test_a_derivative_by_integers_is_refused(differentiate, x):
+    with pytest.raises(TypeError, match="only floating-point"):
+        differentiate(x)
+
+
+def test_a_vector_of_integers_is_made_floats():
+    np.testing.assert_array_equal(jvp(lambda x: x * 2.5, [[1.0, 2.0]], [[1, 1]])[1].data, [2.5, 2.5])
+    np.testing.assert_array_equal(vjp(lambda x: x * 2.5, [1.0, 2.0])[1]([1, 1])[0].data, [2.5, 2.5])
+
+
+def test_integers_beside_what_is_differentiated_stay_integers():
+    jacobian_by_logits = numerical_jacobian(ops.cross_entropy, np.zeros((2, 4)), np.array([1, 3]))
+    np.testing.assert_allclose(
+        jacobian_by_logits, jacobian(lambda z: ops.cross_entropy(z, [1, 3]), np.zeros((2, 4))), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0)])
+def test_derivatives_of_constants_and_of_no_numbers(shape):
+    x = np.ones(shape)
+    for f in (lambda x: Tensor(np.ones(3)), lambda x: x * 2):
+        expected = np.zeros((3, *shape)) if f(x).shape == (3,) else 2 * np.eye(x.size).reshape(shape + shape)
+        for found in (jacobian(f, x), jacobian(f, x, forward=True), numerical_jacobian(f, x)):
+            np.testing.assert_allclose(found, expected, atol=1e-8)
+        assert gradcheck(f, x) < 1e-7
+
+
+# ---- optimizers -----------------------------------------------------------------------------------------------------
+
+
+OPTIMIZERS = {
+    "sgd": (lambda p: nn.SGD(p, 0.1), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
+    "adam": (lambda p: nn.Adam(p, 0.1, weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.1)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_without_a_gradient_waits_as_in_pytorch(name):
+    ours, theirs = [Tensor(np.ones(2), True) for _ in range(2)], [torch.ones(2, dtype=torch.float64) for _ in range(2)]
+    optimizer, twin = OPTIMIZERS[name][0](ours), OPTIMIZERS[name][1]([t.requires_grad_() for t in theirs])
+    for used in ([0], [0, 1], [1]):
+        for p, t in zip(ours, theirs, strict=True):
+            p.grad = t.grad = None
+        sum((ours[i] ** 3).sum() for i in used).backward()
+        sum((theirs[i] ** 3).sum() for i in used).backward()
+        optimizer.step()
+        twin.step()
+        for p, t in zip(ours, theirs, strict=True):
+            close(p.data, t.detach())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_loaded_state_is_a_copy(name):
+    def step(optimizer, value):
+        for p in optimizer.parameters:
+            p.grad = Tensor(np.full(p.shape, value))
+        optimizer.step()
+
+    def buffers(optimizer):
+        arrays = [value for value in optimizer.state_dict().values() if isinstance(value[0], np.ndarray)]
+        return [a.copy() for group in arrays for a in group]
+
+    first, second = (OPTIMIZERS[name][0]([Tensor(np.ones(2), True)]) for _ in range(2))
+    step(first, 1.0)
+    state = first.state_dict()
+    second.load_state_dict(state)
+    saved = buffers(second)
+    step(first, 5.0)
+    for a, b in zip(saved, buffers(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    step(second, 5.0)
+    for a, b in zip(buffers(first), buffers(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="expected"):
+        OPTIMIZERS[name][0]([Tensor(np.ones(3), True)]).load_state_dict(state)
+
+
+def test_loaded_weights_are_a_copy():
+    layer, other = (nn.Linear(2, 2, np.random.default_rng(seed)) for seed in range(2))
+    other.load_state_dict(layer.state_dict())
+    with no_grad():
+        layer.weight += 1
+    assert (layer.weight.data != other.weight.data).all()
