@@ -2,6 +2,7 @@
 从网络下载的文件要么完整到达，要么不留痕迹；失败时会告诉用户怎么办。
 """
 
+import gzip
 import hashlib
 import socket
 import threading
@@ -101,3 +102,18 @@ def test_an_interruption_leaves_nothing_behind(address, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         download(f"{address}/good", tmp_path / "file.gz", MD5)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_packed_file_is_unpacked_and_checked(tmp_path):
+    text = "ein Hund\n" * 100
+    packed = tmp_path / "mirror.gz"
+    packed.write_bytes(gzip.compress(text.encode()))
+    md5, path = hashlib.md5(text.encode()).hexdigest(), tmp_path / "train.de"
+    assert download(packed.as_uri(), path, md5, gzipped=True).read_text() == text
+
+    for damage in (packed.read_bytes()[:-20], packed.read_bytes().replace(b"\n", b"\r\n") + b"x", text.encode()):
+        packed.write_bytes(damage)
+        path.unlink(missing_ok=True)
+        with pytest.raises(UserError, match="cannot download"):
+            download(packed.as_uri(), path, md5, gzipped=True)
+        assert not path.exists()

@@ -2,9 +2,11 @@
 要么完整写入、要么完全不写的文件，以及从网络下载的文件。
 """
 
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -54,12 +56,13 @@ def has_md5(path: Path, md5: str) -> bool:
     return digest.hexdigest() == md5
 
 
-def download(url: str, path: Path, md5: str, offline: str = "", timeout: float = 30) -> Path:
+def download(url: str, path: Path, md5: str, offline: str = "", timeout: float = 30, gzipped: bool = False) -> Path:
     """Return `path`, fetched from `url` unless the right file is there already.
 
     Args:
         offline: what works without this file, such as "--dataset shapes needs no download": ends the error message.
         timeout: seconds without a byte after which the server counts as out of reach.
+        gzipped: the server has it packed; `path` and `md5` are those of the unpacked file.
 
     Raises:
         UserError: the file did not arrive whole; says what to put where by hand. What was at `path` is still there.
@@ -70,9 +73,11 @@ def download(url: str, path: Path, md5: str, offline: str = "", timeout: float =
     try:
         with atomic_write(path) as temporary:
             _fetch(url, temporary, path.name, timeout)
+            if gzipped:
+                temporary.write_bytes(gzip.decompress(temporary.read_bytes()))
             if not has_md5(temporary, md5):
                 raise OSError("what arrived has another checksum")
-    except (OSError, HTTPException) as error:  # the network's errors, and the disk's
+    except (OSError, EOFError, zlib.error, HTTPException) as error:  # the network's, the disk's, a damaged archive's
         advice = [f"get {path.name} (MD5 {md5}) from there or a mirror in some other way, and put it at {path}"]
         advice += [offline] if offline else []
         raise UserError(f"cannot download {url}: {str(error).strip('<>')}; {'; '.join(advice)}") from error
