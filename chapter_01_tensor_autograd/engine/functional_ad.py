@@ -60,9 +60,9 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Any, forward: bool = False) -> np
     shape, size = np.shape(raw(x)), np.size(raw(x))
     if forward:
         columns = [jvp(f, [x], [v.reshape(shape)])[1].data.ravel() for v in np.eye(size)]
-        return np.array(columns).T.reshape(*output.shape, *shape)
+        return np.array(columns).T.reshape((*output.shape, *shape))
     rows = [pullback(v.reshape(output.shape))[0].data for v in np.eye(output.size)]
-    return np.array(rows).reshape(*output.shape, *shape)
+    return np.array(rows).reshape((*output.shape, *shape))
 
 
 def hvp(f: Callable[[Tensor], Tensor], x: Any, v: Any) -> Tensor:
@@ -105,7 +105,7 @@ def gradcheck(f: Callable[..., Tensor], *inputs: Any, eps: float = 1e-6, toleran
     rows = [pullback(v.reshape(output.shape)) for v in np.eye(output.size)]
     worst = 0.0
     for i, x in enumerate(inputs):
-        exact = np.array([row[i].data for row in rows]).reshape(*output.shape, *np.shape(raw(x)))
+        exact = np.array([row[i].data for row in rows]).reshape((*output.shape, *np.shape(raw(x))))
         numerical = numerical_jacobian(f, *inputs, wrt=i, eps=eps)
         error = np.abs(exact - numerical) / (1 + np.abs(numerical))
         if not error.size:
