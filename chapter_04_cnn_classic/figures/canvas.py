@@ -4,17 +4,16 @@
 
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from utils.file_io_util import atomic_write
+from utils.plotting import DPI
 
 DARK = "0.25"
 MARGIN = 8  # pixels around a figure
-DPI = matplotlib.rcParams["savefig.dpi"]
 FILE_NAME = {"fontsize": 8, "parse_math": False}  # how file names are written: $ is a letter like any other
 
 
