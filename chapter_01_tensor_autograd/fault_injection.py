@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
+from utils.file_io_util import remove_orphans, unfinished
 from utils.results import write_results
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
@@ -83,20 +84,23 @@ def finish(command: list[str], resume: bool) -> None:
 
 def kill(process: subprocess.Popen, state: Path, moments: random.Random) -> dict:
     """Kill the process while it starts up, in the middle of a save, or (mostly) at a random moment after a save."""
-    half_written = state.with_name(f".{process.pid}.{state.name}")  # where utils.file_io_util.atomic_write is writing
     before, began, choice = modified(state), time.perf_counter(), moments.random()
     if choice < 0.2:
         time.sleep(moments.uniform(0, 3))
     elif choice < 0.5:
-        wait_until(lambda: half_written.exists() or process.poll() is not None)
+        wait_until(lambda: unfinished(state.parent) or process.poll() is not None)
         time.sleep(moments.uniform(0, 0.004))
     else:
         wait_until(lambda: modified(state) != before or process.poll() is not None)
         time.sleep(moments.uniform(0, 0.5))
     process.kill()
     finished = process.wait() == 0
-    entry = {"seconds": time.perf_counter() - began, "finished": finished, "during_save": half_written.exists()}
-    half_written.unlink(missing_ok=True)
+    entry = {
+        "seconds": time.perf_counter() - began,
+        "finished": finished,
+        "during_save": bool(unfinished(state.parent)),
+    }
+    remove_orphans(state.parent)
     try:
         epoch = torch.load(state, weights_only=True)["position"] if state.exists() else None
         return entry | {"readable": True, "epoch": epoch}

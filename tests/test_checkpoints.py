@@ -2,8 +2,10 @@
 权重文件读回来与写入时一致；位置上若是别的东西，一律拒绝。
 """
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -69,6 +71,72 @@ def test_a_model_that_was_not_rounded_is_not_shipped(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e5])
+def test_weights_that_16_bits_cannot_hold_are_not_shipped(tmp_path, number):
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    with torch.no_grad():
+        model[0].weight[1, 2] = number
+    before = model[0].bias.clone()
+    with pytest.raises(UserError, match="0.weight.*--lr"):
+        round_to_half(model)
+    assert torch.equal(model[0].bias, before), "it was rounded half"
+    model[0].weight.data.zero_()
+    model[1].running_var[0] = torch.nan
+    with pytest.raises(UserError, match="running_var"):
+        round_to_half(model)
+    with pytest.raises(UserError, match="w holds"):
+        write_model(tmp_path / "m.pth", {"w": np.array([1.0, np.nan])}, Config(), {})
+    assert not any(tmp_path.iterdir())
+
+
+class Tower(nn.Module):
+    """As deep and wide as its config says, with a table that is not stored."""
+
+    def __init__(self, depth, width, positions=4):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.register_buffer("positions", torch.zeros(positions, width), persistent=False)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"depth": 10**9}, {"width": 10**6}, {"width": 2**62}, {"positions": 10**12}, {"depth": -1}, {"width": 10**400}],
+    ids=str,
+)
+def test_a_gigantic_model_is_refused_before_it_is_built(tmp_path, asked):
+    weights = Tower(2, 8).state_dict()
+    content = {"weights": weights, "config": {"depth": 2, "width": 8} | asked, "about": {}}
+    torch.save(content, tmp_path / "m.pth")
+    with pytest.raises(UserError, match="m.pth holds another model") as error:
+        read_model(tmp_path / "m.pth", lambda config: Tower(**config))
+    assert "\n" not in str(error.value)
+
+
+def test_a_numpy_model_of_gigantic_widths_is_refused_before_it_is_built(tmp_path):
+    def build(config):
+        raise AssertionError("too late")
+
+    for widths in ([2, 10**9, 2], [2, 10**5, 10**5, 2]):
+        torch.save({"weights": {"w": torch.zeros(9)}, "config": {"widths": widths}, "about": {}}, tmp_path / "m.pth")
+        with pytest.raises(UserError, match="far more weights"):
+            read_model(tmp_path / "m.pth", build)
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_unread(tmp_path):
+    packed, lying = tmp_path / "packed.pth", tmp_path / "lying.pth"
+    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+    torch.save({"weights": {"w": torch.zeros(1000)}, "config": {}, "about": {}}, lying)
+    with ZipFile(lying) as archive:
+        size = next(m.file_size for m in archive.infolist() if m.filename.endswith("data/0"))
+    content, declared = lying.read_bytes(), struct.pack("<II", size, size)
+    at = content.rindex(declared)  # in the table of contents, at the end
+    lying.write_bytes(content[:at] + struct.pack("<II", 4_000_000_000, 4_000_000_000) + content[at + 8 :])
+    for path in (packed, lying):
+        with pytest.raises(UserError, match="damaged"):
+            read_model(path, build)
+
+
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
     model = Tied()
     round_to_half(model)
@@ -110,7 +178,8 @@ def test_another_models_file_is_refused(shipped, tmp_path):
         with pytest.raises(UserError, match="another model") as error:
             read_model(path, other)
         assert "\n" not in str(error.value)
-    write_model(path, {"weight": torch.full((3, 4), torch.nan), "bias": torch.zeros(3)}, Config(), {})
+    dead = {"weight": torch.full((3, 4), torch.nan), "bias": torch.zeros(3)}
+    torch.save({"weights": dead, "config": {"d_in": 4, "d_out": 3}, "about": {}}, path)
     with pytest.raises(UserError, match="not finite"):
         read_model(path, build)
     with pytest.raises(UserError, match="no such file"):
@@ -146,11 +215,12 @@ def test_a_failed_save_leaves_the_old_file(shipped, monkeypatch):
     with pytest.raises(Exception, match="(?i)weights.?only"):  # it can be written, but not read back safely
         save_model(path, model, Config(), {"path": path})
 
-    def full_disk(value, file):
-        Path(file).write_bytes(b"half of it")
+    def full_disk(file, content):
+        with open(file, "wb") as half:
+            half.write(content[: len(content) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setattr(torch, "save", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError):
         save_model(path, model, Config(), {})
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == [path.name]
@@ -193,6 +263,13 @@ def test_a_training_state_goes_on_where_it_was(tmp_path):
         load_state(tmp_path / "state.pth", flags | {"lr": 0.2}, second)
     with pytest.raises(UserError, match="should hold"):
         load_state(tmp_path / "state.pth", flags, second | {"schedule": second["optimizer"]})
+    other = nn.Linear(3, 2)
+    for part in (nn.Linear(5, 5), torch.optim.Adam([other.bias])):
+        name = "model" if isinstance(part, nn.Module) else "optimizer"
+        with pytest.raises(UserError, match="another version"):
+            load_state(tmp_path / "state.pth", flags, second | {name: part})
+    with pytest.raises(UserError, match="another version.*--dropout"):
+        load_state(tmp_path / "state.pth", flags | {"dropout": 0.0}, second)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -4,27 +4,41 @@
 Both hold tensors and plain values alone and are read with `weights_only=True`, so loading one never runs code from it.
 """
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from utils.errors import UserError
-from utils.file_io_util import atomic_write
+from utils.file_io_util import atomic_write, check_archive
+from utils.flags import check_flags
 from utils.seed import rng_state, set_rng_state
+
+SLACK = 10**7  # numbers that a model may need beside its weights: tables of positions and the like
 
 
 @torch.no_grad()
 def round_to_half(model: nn.Module) -> None:
-    """Round the parameters to what 16 bits can hold, in place. Evaluate after this: these are the weights that ship."""
-    for parameter in model.parameters():
-        parameter.copy_(parameter.half())
+    """Round the parameters to what 16 bits can hold, in place. Evaluate after this: these are the weights that ship.
+
+    Raises:
+        UserError: a weight is NaN, or beyond 65,504: the training has diverged. Nothing has been rounded then.
+    """
+    halves = {name: parameter.half() for name, parameter in model.named_parameters()}
+    _check_numbers(halves | dict(model.named_buffers()))
+    for name, parameter in model.named_parameters():
+        parameter.copy_(halves[name])
 
 
 def save_model(path: Path, model: nn.Module, config: Any, about: dict) -> None:
@@ -40,7 +54,12 @@ def save_model(path: Path, model: nn.Module, config: Any, about: dict) -> None:
 
 
 def write_model(path: Path, weights: dict, config: Any, about: dict) -> None:
-    """Ship `weights` (name -> tensor or NumPy array) as they are: for models that are no `nn.Module`."""
+    """Ship `weights` (name -> tensor or NumPy array) as they are: for models that are no `nn.Module`.
+
+    Raises:
+        UserError: one is no finite number. What was at `path` is still there.
+    """
+    _check_numbers(_plain(weights))
     _write(path, {"weights": weights, "config": asdict(config), "about": about})
 
 
@@ -58,10 +77,11 @@ def read_model(path: Path, build: Callable[[dict], Any]) -> tuple[Any, dict]:
     """Like `load_model`, for anything with a strict `load_state_dict`, left as `build` made it."""
     saved = _read(path, {"weights": dict, "config": dict, "about": dict})
     try:
+        _check_size(build, saved["config"], saved["weights"])
         model = build(saved["config"])
         model.load_state_dict(saved["weights"])
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path} holds another model than this script's: {error}".replace("\n", " ")) from error
+    except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as e:
+        raise UserError(f"{path} holds another model than this script's: {e}".replace("\n", " ")) from e
     if not all(tensor.isfinite().all() for tensor in saved["weights"].values()):
         raise UserError(f"{path} holds weights that are not finite numbers")
     return model, saved["about"]
@@ -89,19 +109,58 @@ def load_state(path: Path, flags: dict, parts: dict[str, Any]) -> tuple[int, lis
         UserError: the file is missing, damaged, unsafe, or from a run with other flags.
     """
     state = _read(path, {"flags": dict, "position": int, "history": list, "rng": dict} | dict.fromkeys(parts, dict))
-    changed = [f"--{name} {value}" for name, value in state["flags"].items() if flags.get(name) != value]
-    if changed:
-        raise UserError(f"{path} was made with {' '.join(changed)}: repeat that, or start anew without --resume")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    set_rng_state(state["rng"])
+    check_flags(path, state["flags"], flags)
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        set_rng_state(state["rng"])
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is of another version of this script: leave out --resume to start anew") from error
     return state["position"], state["history"]
 
 
 def _write(path: Path, value: dict) -> None:
+    content = io.BytesIO()
+    torch.save(_plain(value), content)  # not into the file: on a full disk PyTorch's writer fails obscurely, or aborts
     with atomic_write(path) as temporary:
-        torch.save(_plain(value), temporary)
+        temporary.write_bytes(content.getbuffer())
         torch.load(temporary, map_location="cpu", weights_only=True)  # what cannot be read back replaces nothing
+
+
+def _check_numbers(weights: dict[str, torch.Tensor]) -> None:
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{name} holds numbers that are NaN or too large: train again with a lower --lr")
+
+
+def _check_size(build: Callable[[dict], Any], config: dict, weights: dict[str, torch.Tensor]) -> None:
+    """Build the model without memory for its weights, and compare their shapes with what the file holds.
+
+    Raises:
+        RuntimeError: they differ, or the config asks for many more weights than there are.
+    """
+    most = 4 * sum(tensor.numel() for tensor in weights.values()) + SLACK
+    for value in config.values():  # a NumPy model's `build` knows no other device: its widths tell beforehand
+        numbers = [n for n in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(n, int)]
+        if max([*numbers, *(a * b for a, b in pairwise(numbers))], default=0) > most:
+            raise RuntimeError("its config asks for far more weights than it holds")
+    left = {"tensors": 4 * len(weights) + 1000, "numbers": most}
+
+    def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        left["tensors"] -= 1
+        left["numbers"] -= 0 if tensor is None else tensor.numel()
+        if min(left.values()) < 0:
+            raise RuntimeError("its config asks for far more weights than it holds")
+
+    hooks = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        with torch.device("meta"):
+            skeleton = build(config)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if isinstance(skeleton, nn.Module):
+        skeleton.load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
 
 
 def _plain(value: Any) -> Any:
@@ -119,9 +178,7 @@ def _read(path: Path, kinds: dict[str, type]) -> dict:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with ZipFile(path) as archive:  # PyTorch does not look at the checksums that it writes
-            if archive.testzip():
-                raise OSError("a checksum is wrong")
+        check_archive(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in a dozen ways, depending on where the damage is
         raise UserError(f"{path} is damaged, or holds more than tensors and plain values") from error

@@ -13,7 +13,7 @@ from utils.file_io_util import ROOT
 
 def default_data_root() -> Path:
     """Return the folder of data sets: the environment variable DLFS_DATA, else `data/` in the repository."""
-    return Path(os.environ.get("DLFS_DATA", ROOT / "data"))
+    return Path(os.environ.get("DLFS_DATA") or ROOT / "data").expanduser()
 
 
 def batches(*tensors: torch.Tensor, batch_size: int, shuffle: bool = False) -> Iterator[tuple[torch.Tensor, ...]]:

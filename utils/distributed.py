@@ -14,11 +14,13 @@ import torch.distributed as dist
 
 from utils.errors import UserError
 
+TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # a RANK alone is somebody else's
+
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Belong to torchrun's processes while the block runs; all but the first one then print nothing to stdout."""
-    if "RANK" not in os.environ:
+    if not TORCHRUN <= os.environ.keys():
         yield
         return
     if device.type == "mps":

@@ -3,11 +3,14 @@
 """
 
 import argparse
+import math
 import platform
 from pathlib import Path
 
 import torch
 
+from utils.device import machine
+from utils.errors import UserError
 from utils.file_io_util import write_json
 
 
@@ -21,12 +24,18 @@ def write_results(
     """Write the results file: the command that made it, on what, how it went, and in `final` every reported figure.
 
     Where there are several seeds, `per_seed` has a row for each, and `final` their means and, as `<name>_std`, spreads.
-    Accuracies are fractions of 1, losses nats, times seconds.
+    Accuracies are fractions of 1, losses nats, times seconds. NaN and infinities in a history or a table become null.
+
+    Raises:
+        UserError: a figure of `final` itself is NaN or infinite. What was at `path` is still there.
     """
+    for name, value in final.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} became {value}, so there is nothing to report: start again with a lower --lr")
     results = {
         "command": args.command,
         "flags": args.flags,
-        "machine": f"{platform.machine()} {args.device.type}, {torch.get_num_threads()} threads",
+        "machine": machine(args.device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "history": history or [],
         **({"per_seed": per_seed} if per_seed else {}),
