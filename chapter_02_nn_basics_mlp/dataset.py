@@ -9,11 +9,19 @@ from pathlib import Path
 import torch
 
 from utils.errors import UserError
-from utils.file_io_util import atomic_write
 
 DATA = Path(__file__).resolve().parent / "data"
 CURVE_SIDE, SURFACE_SIDE = 3.0, 2.0  # the inputs fill [-side, side] in each coordinate
 PERIODIC_SIDE, PERIODIC_REACH = 6.0, 12.0  # the training interval [-6, 6], and how far beyond it is tested
+SETS = {  # how many points, input dimensions, and how far the inputs lie from 0
+    "curve_train": (400, 1, CURVE_SIDE),
+    "curve_test": (400, 1, CURVE_SIDE),
+    "surface_train": (2000, 2, SURFACE_SIDE),
+    "surface_test": (1000, 2, SURFACE_SIDE),
+    "periodic_train": (400, 1, PERIODIC_SIDE),
+    "periodic_test": (400, 1, PERIODIC_SIDE),
+    "periodic_outside": (400, 1, PERIODIC_REACH),
+}
 
 Points = tuple[torch.Tensor, torch.Tensor]
 
@@ -34,59 +42,48 @@ def periodic_target(x: torch.Tensor) -> torch.Tensor:
     return torch.sin(2 * x) + 0.25 * torch.sin(4 * x)
 
 
-def curve(count: int, noise: float = 0.15) -> Points:
-    """Draw inputs (count, 1) evenly from [-3, 3], and targets (count, 1) with Gaussian noise of that deviation."""
-    x = _uniform(count, 1, CURVE_SIDE)
-    return x, _blur(curve_target(x), noise)
+def curve(n_points: int, noise: float = 0.15) -> Points:
+    """Draw inputs (n_points, 1) evenly from [-3, 3], and targets (n_points, 1) with noise of that deviation."""
+    x = _uniform(n_points, 1, CURVE_SIDE)
+    return x, _add_noise(curve_target(x), noise)
 
 
-def surface(count: int, noise: float = 0.05) -> Points:
-    """Draw inputs (count, 2) evenly from [-2, 2]^2, and targets (count, 1)."""
-    x = _uniform(count, 2, SURFACE_SIDE)
-    return x, _blur(surface_target(x), noise)
+def surface(n_points: int, noise: float = 0.05) -> Points:
+    """Draw inputs (n_points, 2) evenly from [-2, 2]^2, and targets (n_points, 1)."""
+    x = _uniform(n_points, 2, SURFACE_SIDE)
+    return x, _add_noise(surface_target(x), noise)
 
 
-def periodic(count: int, noise: float = 0.1, outside: bool = False) -> Points:
-    """Draw inputs (count, 1) from the training interval [-6, 6], or from beyond it up to 12 on either side."""
-    x = _uniform(count, 1, PERIODIC_SIDE)
+def periodic(n_points: int, noise: float = 0.1, outside: bool = False) -> Points:
+    """Draw inputs (n_points, 1) from the training interval [-6, 6], or from beyond it up to 12 on either side."""
+    x = _uniform(n_points, 1, PERIODIC_SIDE)
     if outside:
         x = x + torch.copysign(torch.full_like(x, PERIODIC_REACH - PERIODIC_SIDE), x)
-    return x, _blur(periodic_target(x), noise)
+    return x, _add_noise(periodic_target(x), noise)
 
 
-def _uniform(count: int, dimensions: int, side: float) -> torch.Tensor:
-    return side * (2 * torch.rand(count, dimensions) - 1)
+def _uniform(n_points: int, dimensions: int, side: float) -> torch.Tensor:
+    return side * (2 * torch.rand(n_points, dimensions) - 1)
 
 
-def _blur(y: torch.Tensor, noise: float) -> torch.Tensor:
+def _add_noise(y: torch.Tensor, noise: float) -> torch.Tensor:
     return y + noise * torch.randn_like(y)
 
 
 def load(name: str) -> Points:
-    """Return the inputs (N, D) and targets (N, 1) of a shipped set: <curve|surface|periodic>_<train|test>, or
-    periodic_outside.
+    """Return the inputs (N, D) and targets (N, 1) of a shipped set, one of SETS.
+
+    Raises:
+        UserError: the file is missing or damaged, or is not the one that ships.
     """
-    values = read_csv(DATA / f"{name}.csv")
+    path, (n_points, d_in, reach) = DATA / f"{name}.csv", SETS[name]
+    values = read_csv(path, columns=d_in + 1)
+    if len(values) != n_points or values[:, :-1].abs().max() > reach:
+        raise UserError(
+            f"{path} should hold {n_points} points, the inputs at most {reach:g} from 0: "
+            "draw_data.py draws the right ones"
+        )
     return values[:, :-1], values[:, -1:]
-
-
-def write_data(folder: Path) -> None:
-    """Draw the sets that ship, and write them to `folder`; those in data/ were drawn after `set_seed(0)`."""
-    sets = {
-        "curve_train": curve(400),
-        "curve_test": curve(400),
-        "surface_train": surface(2000),
-        "surface_test": surface(1000),
-        "periodic_train": periodic(400),
-        "periodic_test": periodic(400),
-        "periodic_outside": periodic(400, outside=True),
-    }
-    for name, (x, y) in sets.items():
-        header = ["x", "y"] if x.shape[1] == 1 else ["x1", "x2", "y"]
-        rows = [[f"{value:.5f}" for value in row] for row in torch.cat([x, y], dim=1).tolist()]
-        with atomic_write(folder / f"{name}.csv") as temporary:
-            lines = [",".join(row) + "\n" for row in [header, *rows]]
-            temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def read_csv(path: Path, columns: int | None = None) -> torch.Tensor:

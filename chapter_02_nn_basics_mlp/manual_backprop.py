@@ -17,16 +17,10 @@ from torch import nn
 
 from chapter_02_nn_basics_mlp.activations import Activation
 from chapter_02_nn_basics_mlp.losses import log_softmax
-from chapter_02_nn_basics_mlp.network import Linear
 from utils.shape_checks import check_labels, check_same_shape
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]  # weight (out, in) and bias (out,) of each layer, or their gradients
 Loss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-
-
-def layers_of(model: nn.Module) -> Layers:
-    """Return the weights and biases of a model's linear layers, in order."""
-    return [(m.weight, m.bias) for m in model.modules() if isinstance(m, Linear)]
 
 
 @torch.no_grad()

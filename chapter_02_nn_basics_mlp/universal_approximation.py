@@ -79,15 +79,19 @@ def main(argv: list[str] | None = None) -> None:
     for name, figure in drawn.items():
         save_figure(figure, args.out_dir / f"{name}.png")
 
+    print_tables(final)
+    print(f"written to {args.out_dir}")
+
+
+def print_tables(final: dict) -> None:
     print("largest error on the wave    units   constructed      polished       trained     its pieces")
-    for row in wide:
+    for row in final["width_table"]:
         print("{width:34} {constructed:13.5f} {polished:13.5f} {trained:13.4f} {regions:15.1f}".format(**row))
     print("{:34} {constructive_slope:13.2f} {polished_slope:13.2f} {trained_slope:13.2f}".format("slope", **final))
     print("\nring wave, equal parameters   layers   units in each   rms error      std")
-    for row in deep:
+    for row in final["depth_table"]:
         print("{parameters:27} {depth:8} {width:15} {rms:11.4f} {rms_std:8.4f}".format(**row))
     print(f"\npieces of the sawtooth: {final['sawtooth_regions']}")
-    print(f"written to {args.out_dir}")
 
 
 def slope(widths: list[int], errors: list[float]) -> float:

@@ -128,21 +128,29 @@ def extrapolation(
     panels["snake"].set(xlabel="x (dots: training points; dashed: truth)")
     _loss(panels["loss"], histories, final["noise_rmse"])
 
-    axes = panels["distance"]
+    _errors_by_distance(panels["distance"], problem, outside, models, final["mean_rmse_outside"])
+    _error_bars(panels["bars"], final)
+    return figure
+
+
+def _errors_by_distance(
+    axes: Axes, problem: Problem, outside: Points, models: dict[str, list[nn.Module]], mean_rmse: float
+) -> None:
     (away,) = _numpy(outside[0].abs() - problem.side)
     width = (PERIODIC_REACH - problem.side) / 6
     for name, colour in zip(BEST_RATES, COLOURS, strict=False):
         squares = np.mean([_numpy((network_outputs(m, outside[0]) - outside[1]) ** 2)[0] for m in models[name]], axis=0)
         errors = [squares[away // width == i].mean() ** 0.5 for i in range(6)]
         axes.plot(width * (np.arange(6) + 0.5), errors, "o-", ms=3, color=colour, label=NAMES[name])
-    axes.axhline(final["mean_rmse_outside"], color="0.5", ls=":", lw=1)
-    axes.text(6, final["mean_rmse_outside"], "always the mean", fontsize=7, color="0.35", ha="right", va="bottom")
+    axes.axhline(mean_rmse, color="0.5", ls=":", lw=1)
+    axes.text(6, mean_rmse, "always the mean", fontsize=7, color="0.35", ha="right", va="bottom")
     axes.set(xlabel="distance from the training interval", ylabel="RMSE", xlim=(0, 6))
     _log(axes)
     axes.set_ylim(axes.get_ylim()[0] / 2.5, None)  # room for the legend
     axes.legend(fontsize=7, loc="lower center", ncols=3)
 
-    axes = panels["bars"]
+
+def _error_bars(axes: Axes, final: dict) -> None:
     for i, place in enumerate(("inside", "outside")):
         values, spreads = ([final[f"{name}_rmse_{place}{end}"] for name in BEST_RATES] for end in ("", "_std"))
         bars = axes.bar([j + 0.4 * i - 0.2 for j in range(3)], values, 0.36, yerr=spreads, color=COLOURS[:3])
@@ -153,7 +161,6 @@ def extrapolation(
     axes.set(ylim=(0.05, 7), ylabel="RMSE", xlabel="pale: inside, full: outside")
     _log(axes)
     axes.set_xticks(range(3), [NAMES[name] for name in BEST_RATES])
-    return figure
 
 
 def pictures(images: Tensor, labels: Tensor, p: Tensor, classes: list[str], histories: Histories) -> Figure:

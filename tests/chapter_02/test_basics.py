@@ -3,13 +3,14 @@
 """
 
 import math
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chapter_02_nn_basics_mlp import initialization, losses, manual_backprop
+from chapter_02_nn_basics_mlp import initialization, linear_models, losses, manual_backprop, measures
 from chapter_02_nn_basics_mlp.activations import ACTIVATIONS, ELU, GELU, LeakyReLU, ReLU, Sigmoid, Snake, Tanh
 from chapter_02_nn_basics_mlp.initialization import INITIALIZERS
 from chapter_02_nn_basics_mlp.network import MLP, Linear, MLPConfig, build
@@ -140,6 +141,53 @@ def test_cross_entropy_equals_pytorchs(batch, classes, label_smoothing, scale):
         )
         for a, b in zip(mine, theirs, strict=True):
             same(a, b, tolerance)
+
+
+N_TARGETS = {"(N, 1)": (6, 1), "(1, N)": (1, 6), "(1,)": (1,), "one-hot": (6, 4)}
+
+
+@pytest.mark.parametrize("shape", N_TARGETS.values(), ids=N_TARGETS)
+def test_labels_that_would_broadcast_are_refused_with_both_shapes(shape):
+    logits, labels = double(6, 4), torch.zeros(shape, dtype=torch.int64)
+    for function in (
+        losses.cross_entropy,
+        lambda z, y: losses.cross_entropy(z, y, label_smoothing=0.1),
+        manual_backprop.cross_entropy_loss,
+        measures.accuracy,
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"{(6, 4)}")) as error:
+            function(logits, labels)
+        assert str(tuple(shape)) in str(error.value)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 4], [-1, 0, 1]])
+def test_labels_out_of_range_are_refused(labels):
+    with pytest.raises(ValueError, match="4 classes"):
+        losses.cross_entropy(double(3, 4), torch.tensor(labels))
+    with pytest.raises(ValueError, match="whole numbers"):
+        losses.cross_entropy(double(3, 4), torch.zeros(3))
+
+
+@pytest.mark.parametrize("shape", N_TARGETS.values(), ids=N_TARGETS)
+def test_targets_that_would_broadcast_are_refused_with_both_shapes(shape):
+    x, prediction, target = double(6, 2), double(6), torch.zeros(shape, dtype=torch.float64)
+    for function in (
+        losses.mse,
+        losses.mae,
+        losses.huber,
+        losses.binary_cross_entropy_with_logits,
+        manual_backprop.mse_loss,
+        measures.rmse,
+        lambda _, y: linear_models.linear_normal_equations(x, y),
+        lambda _, y: linear_models.linear_qr(x, y),
+        lambda _, y: linear_models.ridge(x, y, penalty=1.0),
+        lambda _, y: linear_models.linear_gradient_descent(x, y, steps=1),
+        lambda _, y: linear_models.logistic_gradient_descent(x, y, steps=1),
+        lambda _, y: linear_models.logistic_newton(x, y),
+    ):
+        with pytest.raises(ValueError, match=re.escape("(6,)")) as error:
+            function(prediction, target)
+        assert str(tuple(shape)) in str(error.value)
 
 
 # --- initialisers -----------------------------------------------------------------------------------------------------
@@ -289,8 +337,7 @@ def test_gradients_by_hand_equal_autograd(head, n_hidden, batch, activation):
     expected = loss(model(x), target)
     expected.backward()
 
-    layers = manual_backprop.layers_of(model)
-    assert len(layers) == n_hidden + 1
+    layers = [(layer.weight, layer.bias) for layer in [*(hidden.linear for hidden in model.hidden), model.head]]
     value, gradients = manual_backprop.loss_and_gradients(
         layers, x, target, ACTIVATIONS[activation]().double(), by_hand
     )

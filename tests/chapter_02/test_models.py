@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from chapter_02_nn_basics_mlp import dataset
+from chapter_02_nn_basics_mlp import dataset, draw_data
 from chapter_02_nn_basics_mlp import linear_models as lm
 from chapter_02_nn_basics_mlp.constructive import breakpoints, count_linear_regions, interpolate, sawtooth
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
@@ -205,11 +205,27 @@ def test_drawn_points_lie_where_they_should():
 
 
 def test_shipped_data_is_what_the_code_draws(tmp_path):
-    dataset.write_data(tmp_path)
+    draw_data.main(["--out_dir", str(tmp_path)])
     shipped = sorted(p.name for p in dataset.DATA.glob("*.csv"))
     assert shipped == sorted(p.name for p in tmp_path.glob("*.csv")) and len(shipped) == 7
     for name in shipped:
         torch.testing.assert_close(dataset.read_csv(tmp_path / name), dataset.read_csv(dataset.DATA / name))
+
+
+def test_a_foreign_file_in_place_of_a_shipped_set_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "DATA", tmp_path)
+    draw_data.main(["--out_dir", str(tmp_path), "--seed", "1"])  # other points of the right kind are none of ours
+    x, y = dataset.load("curve_train")
+    assert x.shape == y.shape == (400, 1)
+    lines = (tmp_path / "curve_train.csv").read_text().splitlines()
+    for changed, message in (
+        (lines[:-1], "should hold 400 points"),
+        ([*lines[:-1], "7.5,0.1"], "at most 3 from 0"),
+        (["x1,x2,y", *(f"{line},0" for line in lines[1:])], "3 numbers where 2 should be"),
+    ):
+        (tmp_path / "curve_train.csv").write_text("\n".join(changed))
+        with pytest.raises(UserError, match=message):
+            dataset.load("curve_train")
 
 
 @pytest.mark.parametrize("name", ["curve", "surface", "periodic"])
