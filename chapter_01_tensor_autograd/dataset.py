@@ -3,26 +3,31 @@
 """
 
 import gzip
+import hashlib
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from utils.errors import UserError
 from utils.file_io_util import download
+from utils.pictures import read_picture
 
 FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-FASHION_MD5 = {
-    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+FASHION_MD5 = {  # of the unpacked files
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
+OFFICIAL_COUNTS = {"train": 60_000, "t10k": 10_000}
 
 Images = tuple[torch.Tensor, torch.Tensor]  # (N, 28, 28), uint8, and their labels (N,)
 
@@ -30,45 +35,64 @@ Images = tuple[torch.Tensor, torch.Tensor]  # (N, 28, 28), uint8, and their labe
 def fashion_mnist(root: Path, train: bool, offline: str = "spirals") -> Images:
     """Read Fashion-MNIST (Xiao et al. 2017) from `root`/FashionMNIST/raw, downloading what is missing.
 
-    If that fails, the error names `offline`, a data set of the calling script that needs no download.
+    If that fails, the error names `offline`, a data set of the calling script that needs no download. Files of another
+    count than the official ones, such as a part of them, may hold any pictures of 28 x 28.
 
     Returns:
         images (N, 28, 28), uint8; labels (N,), int64. N is 60,000 for training and 10,000 for testing.
 
     Raises:
-        UserError: a file is damaged, or is missing and cannot be downloaded.
+        UserError: a file is damaged, is another one, or is missing and cannot be downloaded.
     """
     part = "train" if train else "t10k"
-    images = _read_idx(root, f"{part}-images-idx3-ubyte.gz", offline)
-    labels = _read_idx(root, f"{part}-labels-idx1-ubyte.gz", offline)
-    return images, labels.long()
+    images, images_path = _read_idx(root, f"{part}-images-idx3-ubyte", offline)
+    labels, labels_path = _read_idx(root, f"{part}-labels-idx1-ubyte", offline)
+    for array, path, shape in (images, images_path, (len(images), 28, 28)), (labels, labels_path, (len(labels),)):
+        if array.shape != shape:
+            raise UserError(f"{path} holds numbers of shape {array.shape}, expected {('N', *shape[1:])}")
+    if len(images) != len(labels) or not len(images):
+        raise UserError(f"{images_path} holds {len(images)} pictures, and {labels_path} {len(labels)} labels")
+    if labels.max() >= len(FASHION_CLASSES):
+        raise UserError(f"{labels_path} holds the label {labels.max()}: there are {len(FASHION_CLASSES)} classes")
+    return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
 
 
 def split_fashion_mnist(root: Path, split: str, offline: str = "spirals") -> tuple[Images, Images]:
     """Return the pictures to train on, and those of `split`: "test", or "validation", the last 5,000 to train on.
 
     For "validation" they are left out of the training, and the test set is not read.
+
+    Raises:
+        UserError: as in `fashion_mnist`, or there are too few pictures to leave some out.
     """
     train = fashion_mnist(root, True, offline)
     if split == "test":
         return train, fashion_mnist(root, False, offline)
+    if len(train[1]) <= 5000:
+        raise UserError(f"--split validation leaves out 5,000 pictures, and there are {len(train[1]):,} in all")
     return tuple(t[:-5000] for t in train), tuple(t[-5000:] for t in train)
 
 
-def _read_idx(root: Path, name: str, offline: str) -> torch.Tensor:
-    """Read one file of the IDX format: two zero bytes, a type, the number of axes, their lengths, then the bytes."""
-    packed = root / "FashionMNIST" / "raw" / name
-    plain = packed.with_suffix("")
+def _read_idx(root: Path, name: str, offline: str) -> tuple[np.ndarray, Path]:
+    """Read one file of the IDX format: two zero bytes, the type 8, the number of axes, their lengths, the bytes."""
+    plain = root / "FashionMNIST" / "raw" / name
+    packed = plain.with_name(f"{name}.gz")
     if not plain.exists() and not packed.exists():
-        download(FASHION_URL + name, packed, FASHION_MD5[name], offline=f"--dataset {offline} needs no download")
+        advice = f"--dataset {offline} needs no download"
+        download(FASHION_URL + packed.name, plain, FASHION_MD5[name], offline=advice, gzipped=True)
     path = plain if plain.exists() else packed
     try:
         content = path.read_bytes() if path == plain else gzip.decompress(path.read_bytes())
-        n_axes = content[3]
-        shape = np.frombuffer(content, ">i4", n_axes, offset=4).tolist()
-        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(shape).copy())
-    except (OSError, EOFError, ValueError, IndexError) as error:
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("it does not begin like an IDX file of bytes")
+        shape = struct.unpack_from(f">{content[3]}I", content, 4)
+        array = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}): delete it, and it will be downloaded again") from error
+    official = len(array) == OFFICIAL_COUNTS[name.split("-")[0]]
+    if official and hashlib.md5(content, usedforsecurity=False).hexdigest() != FASHION_MD5[name]:
+        raise UserError(f"{path} is not Fashion-MNIST's (another checksum): delete it, and it will be downloaded again")
+    return array, path
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -76,25 +100,16 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return (images.flatten(1).float() / 255 - 0.2860) / 0.3530
 
 
-def read_picture(path: Path) -> torch.Tensor:
+def read_garment(path: Path) -> torch.Tensor:
     """Read any picture as Fashion-MNIST would show it: (28, 28), uint8, the garment bright on black.
 
     Raises:
         UserError: the file is missing, or is not a picture.
     """
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {error}") from error
-    canvas = Image.new("RGBA", picture.size, "white")
-    canvas.alpha_composite(picture)
-    grey = ImageOps.pad(canvas.convert("L"), (28, 28), color=canvas.convert("L").getpixel((0, 0)))
-    pixels = np.array(grey)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    if np.median(border) > 127:  # dark on a bright ground: a photograph, or a drawing on paper
-        pixels = 255 - pixels
-    return torch.from_numpy(pixels)
+    large = Image.fromarray(read_picture(path, 4 * 28, "L", whole=True)[0].numpy())
+    pixels = torch.from_numpy(np.array(large.resize((28, 28), Image.Resampling.BICUBIC)))
+    border = torch.cat([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return 255 - pixels if border.median() > 127 else pixels  # dark on a bright ground: a photograph, or on paper
 
 
 def two_moons(count: int, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

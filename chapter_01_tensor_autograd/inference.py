@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from chapter_01_tensor_autograd.dataset import normalise, read_picture
+from chapter_01_tensor_autograd.dataset import normalise, read_garment
 from chapter_01_tensor_autograd.engine import Tensor, no_grad
 from chapter_01_tensor_autograd.model import build
 from utils.checkpoint import read_model
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
     model, about = read_model(args.model_path, build)
     if about["dataset"] == "fashion_mnist":
-        images = torch.stack([read_picture(path) for path in args.image])  # (N, 28, 28)
+        images = torch.stack([read_garment(path) for path in args.image])  # (N, 28, 28)
         inputs, names = normalise(images).numpy(), [path.name for path in args.image]
     else:
         inputs, names = np.array([args.point], np.float32), [f"({args.point[0]:g}, {args.point[1]:g})"]

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
-from chapter_01_tensor_autograd.dataset import normalise, read_picture
+from chapter_01_tensor_autograd.dataset import normalise, read_garment
 from chapter_02_nn_basics_mlp.dataset import read_csv
 from chapter_02_nn_basics_mlp.measures import network_outputs, two_view_probabilities
 from chapter_02_nn_basics_mlp.network import build
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     if "classes" in about:
         if args.csv:
             raise UserError("--csv holds points, but this model takes pictures: use --image")
-        images = torch.stack([read_picture(path) for path in args.image])  # (N, 28, 28)
+        images = torch.stack([read_garment(path) for path in args.image])  # (N, 28, 28)
         probabilities = two_view_probabilities(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
         print_classes([path.name for path in args.image], probabilities, about)
         return

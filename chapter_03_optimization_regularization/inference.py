@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_01_tensor_autograd.dataset import read_picture
+from chapter_01_tensor_autograd.dataset import read_garment
 from chapter_03_optimization_regularization.dataset import load, to_input
 from chapter_03_optimization_regularization.model import build
 from chapter_03_optimization_regularization.train import confusion
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(f"{name:12} {value:6.1%}" for name, value in per_class.items()))
         print(f"{args.split} accuracy {accuracy:.2%}, loss {loss:.4f} nats, on {len(labels)} pictures; wrote {path}")
         return
-    images = torch.stack([read_picture(path) for path in args.image])[:, None]  # (N, 1, 28, 28)
+    images = torch.stack([read_garment(path) for path in args.image])[:, None]  # (N, 1, 28, 28)
     p = probabilities(model, images.to(args.device), views=2, to_input=to_input).cpu()  # (N, K)
     answers, width = {}, max(len(path.name) for path in args.image)
     for path, row in zip(args.image, p, strict=True):

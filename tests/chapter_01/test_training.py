@@ -5,6 +5,7 @@
 import gzip
 import json
 import struct
+from itertools import product
 
 import numpy as np
 import pytest
@@ -101,18 +102,58 @@ def idx(array):
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def test_fashion_mnist_is_read_from_plain_and_packed_files(tmp_path):
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    images, labels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), np.array([9, 0], np.uint8)
-    (raw / "t10k-images-idx3-ubyte").write_bytes(idx(images))
-    (raw / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
-    x, y = dataset.fashion_mnist(tmp_path, train=False)
-    assert torch.equal(x, torch.from_numpy(images)) and y.tolist() == [9, 0] and y.dtype == torch.int64
+def write_fashion(folder, images=None, labels=None, packed=True):
+    """Write both parts; what is given are arrays, or the very bytes of the file."""
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(6000, 28, 28), dtype=np.uint8) if images is None else images
+    labels = (np.arange(6000) % 10).astype(np.uint8) if labels is None else labels
+    for part, (kind, content) in product(("train", "t10k"), {"images-idx3": images, "labels-idx1": labels}.items()):
+        if isinstance(content, np.ndarray):
+            content = gzip.compress(idx(content)) if packed else idx(content)
+        (raw / f"{part}-{kind}-ubyte{'.gz' * packed}").write_bytes(content)
 
-    (raw / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels))[:-12])
-    with pytest.raises(UserError, match="damaged"):
-        dataset.fashion_mnist(tmp_path, train=False)
+
+def test_fashion_mnist_is_read_from_plain_and_packed_files(tmp_path):
+    images, labels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), np.array([9, 0], np.uint8)
+    for packed in (True, False):
+        write_fashion(tmp_path / str(packed), images, labels, packed)
+        x, y = dataset.fashion_mnist(tmp_path / str(packed), train=False)
+        assert torch.equal(x, torch.from_numpy(images)) and y.tolist() == [9, 0] and y.dtype == torch.int64
+
+
+LABELS = np.zeros(6000, np.uint8)
+PACKED = gzip.compress(idx(LABELS))
+
+
+@pytest.mark.parametrize(
+    "images, labels, message",
+    [
+        (None, LABELS[:5500], "6000 pictures, and .* 5500 labels"),
+        (LABELS, np.zeros((6000, 28, 28), np.uint8), r"images-idx3-ubyte.gz holds numbers of shape \(6000,\)"),
+        (np.zeros((6000, 32, 32), np.uint8), None, r"\(6000, 32, 32\), expected \('N', 28, 28\)"),
+        (None, np.zeros((6000, 1), np.uint8), r"labels-idx1-ubyte.gz holds numbers of shape \(6000, 1\)"),
+        (None, LABELS + 200, "the label 200: there are 10 classes"),
+        (np.zeros((0, 28, 28), np.uint8), LABELS[:0], "0 pictures"),
+        (np.zeros((5000, 28, 28), np.uint8), LABELS[:5000], "leaves out 5,000 pictures, and there are 5,000"),
+        (np.zeros((60_000, 28, 28), np.uint8), np.zeros(60_000, np.uint8), "not Fashion-MNIST's"),
+        (None, PACKED.replace(b"\n", b"\r\n")[:9] + b"\r\n" + PACKED[9:], "damaged"),  # sent in text mode
+        (None, PACKED[:12] + bytes([PACKED[12] ^ 0xFF]) + PACKED[13:], "damaged"),
+        (None, PACKED[:-12], "damaged"),
+        (None, b"<html>404 Not Found</html>", "damaged"),
+        (None, gzip.compress(b"<html>404 Not Found</html>"), "does not begin like an IDX file"),
+        (None, gzip.compress(bytes([0, 0, 8])), "damaged"),
+        (None, gzip.compress(bytes([0, 0, 8, 255, 1])), "damaged"),
+        (None, gzip.compress(bytes([0, 0, 8, 1, 255, 255, 255, 255, 1])), "damaged"),
+        (None, b"", "damaged"),
+    ],
+)
+def test_files_that_are_not_whole_or_do_not_fit_are_refused(images, labels, message, tmp_path):
+    write_fashion(tmp_path, images, labels)
+    with pytest.raises(UserError, match=message) as refused:
+        train.main(["--split", "validation", "--data_root", str(tmp_path), "--out_dir", str(tmp_path / "out")])
+    assert "\n" not in str(refused.value)
 
 
 def test_missing_data_that_cannot_be_fetched_says_what_to_do(tmp_path, monkeypatch):
@@ -126,7 +167,7 @@ def test_missing_data_that_cannot_be_fetched_says_what_to_do(tmp_path, monkeypat
 def test_any_kind_of_picture_can_be_read(mode, tmp_path):
     path = tmp_path / ("picture.tif" if mode in ("CMYK", "F") else "picture.png")
     Image.new(mode, (1, 1) if mode == "L" else (90, 40)).save(path)
-    picture = dataset.read_picture(path)
+    picture = dataset.read_garment(path)
     assert picture.shape == (28, 28) and picture.dtype == torch.uint8
 
 
@@ -135,7 +176,7 @@ def test_a_garment_is_bright_on_black_whichever_way_it_was_drawn(tmp_path):
     drawing[20:40, 20:40] = 10
     for name, pixels in (("paper", drawing), ("screen", 255 - drawing)):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    paper, screen = (dataset.read_picture(tmp_path / f"{name}.png") for name in ("paper", "screen"))
+    paper, screen = (dataset.read_garment(tmp_path / f"{name}.png") for name in ("paper", "screen"))
     assert torch.equal(paper, screen) and paper[14, 14] > 200 and paper[0, 0] < 50
 
 
