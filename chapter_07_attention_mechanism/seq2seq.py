@@ -99,7 +99,7 @@ class Seq2Seq(nn.Module):
         self.asker = GRU(config.embedding, width)
         self.attention = make_attention(config)
         self.writer = GRU(width, width)
-        self.out = nn.Linear(2 * width, config.embedding)
+        self.head = nn.Linear(2 * width, config.embedding)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.copy_gate = nn.Linear(2 * width, 1) if config.copy else None
         self.dropout = nn.Dropout(config.dropout)
@@ -126,7 +126,7 @@ class Seq2Seq(nn.Module):
         context, weights = self.attention(queries, memory.values, memory.mask, memory.prepared)  # (B, T, D), (B, T, S)
         written, writer = self.writer(self.dropout(queries + context), states[1][None])  # (B, T, D), (1, B, D)
         both = torch.cat([written + queries, context], dim=-1)  # (B, T, 2 D)
-        hidden = self.dropout(torch.tanh(self.out(both)))  # (B, T, E)
+        hidden = self.dropout(torch.tanh(self.head(both)))  # (B, T, E)
         logits = nn.functional.linear(hidden, self.embedding.weight, self.bias.to(hidden.dtype))  # (B, T, V)
         log_p = logits.float().log_softmax(dim=-1)
         if self.copy_gate is not None:

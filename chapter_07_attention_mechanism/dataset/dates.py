@@ -11,6 +11,7 @@ also for where to look.
 import datetime
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from zlib import crc32
 
 import torch
@@ -132,10 +133,11 @@ def is_test(d: datetime.date) -> bool:
     return crc32(f"test {d.isoformat()}".encode()) % TEST_SHARE == 0
 
 
-def all_dates(test: bool) -> list[datetime.date]:
+@cache
+def all_dates(test: bool) -> tuple[datetime.date, ...]:
     """Return every date from 1950 to 2049 that is, or is not, kept for testing."""
     days = (FIRST + datetime.timedelta(n) for n in range((LAST - FIRST).days + 1))
-    return [day for day in days if is_test(day) == test]
+    return tuple(day for day in days if is_test(day) == test)
 
 
 def draw_examples(count: int, generator: torch.Generator, test: bool, formats: Iterable[str] = SEEN) -> list[Example]:

@@ -1,0 +1,145 @@
+"""Train a model with attention: on dates, or on German sentences to be put into English.
+训练带注意力的模型：规范日期，或把德语句子译成英语。
+
+    python chapter_07_attention_mechanism/train.py    # dates, made here: 5 min
+    python chapter_07_attention_mechanism/train.py --task translate    # Multi30k: on 2 CPU cores about 70 min
+    python chapter_07_attention_mechanism/train.py --task translate --dataset toy --max_steps 200    # no download
+    python chapter_07_attention_mechanism/train.py --resume    # after an interruption, to the same numbers
+
+Each task's defaults are the recipe of the model that ships.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
+from chapter_03_optimization_regularization.optimizers.averaging import EMA
+from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
+from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.training import make_optimizers
+from chapter_07_attention_mechanism.seq2seq import ATTENTIONS
+from chapter_07_attention_mechanism.tasks.dates import Dates
+from chapter_07_attention_mechanism.tasks.translate import Translate
+from chapter_07_attention_mechanism.vocab import PAD_ID
+from utils.checkpoint import load_state, round_to_half, save_model, save_state
+from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
+from utils.device import autocast
+from utils.errors import check_finite
+from utils.results import write_results
+from utils.tables import final_lines
+from utils.timer import Timer
+
+RECIPES = {
+    "dates": {"max_steps": 2000, "batch_size": 64, "embedding": 64, "hidden": 128, "dropout": 0.1},
+    "translate": {"max_steps": 6000, "batch_size": 3000, "embedding": 192, "hidden": 320, "dropout": 0.4},
+}
+TINY = {"dataset": "toy", "max_steps": 4, "batch_size": 100, "embedding": 8, "hidden": 8, "pieces": 60, "amp": "off"}
+TINY |= {"save_every": 2, "test_count": 20}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = build_parser()
+    parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].task])
+    args = begin(parser, argv, dry_run=TINY)
+    config = {name: getattr(args, name) for name in ("embedding", "hidden", "attention", "copy", "dropout")}
+    if args.task == "dates":
+        task = Dates(config, args.batch_size, args.device, args.test_count)
+    else:
+        task = Translate(args.dataset, args.data_root, args.pieces, config, args.batch_size, args.device)
+    model, history, seconds = train(task, args, args.out_dir / "state.pth")
+    round_to_half(model)
+    final = task.evaluate(model)
+    final |= {"train_seconds": seconds, "parameters": sum(parameter.numel() for parameter in model.parameters())}
+    name = f"{args.task}_{args.attention}"
+    save_model(args.out_dir / f"{name}.pth", model, task.config, final | task.about())
+    write_results(args.out_dir / f"{name}.json", args, final, history)
+    print(*final_lines(final), sep="\n")
+    print(f"written to {args.out_dir}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = script_parser(__doc__, __file__)
+    add_training_flags(parser, max_steps=1000, batch_size=64, lr=1e-2)
+    add_data_flag(parser)
+    parser.add_argument("--task", default="dates", choices=RECIPES, help="what to learn")
+    parser.add_argument("--dataset", default="full", choices=["full", "toy"], help="full: Multi30k; toy: made up here")
+    parser.add_argument("--pieces", type=positive, default=5000, help="subwords that both languages share (translate)")
+    parser.add_argument("--test_count", type=positive, default=2000, help="dates to test on")
+    parser.add_argument(
+        "--attention", default="additive", choices=ATTENTIONS, help="how places of the source are found"
+    )
+    parser.add_argument("--copy", action="store_true", help="let the decoder copy what it looks at")
+    parser.add_argument("--embedding", type=positive, default=64, help="width of the embeddings")
+    parser.add_argument("--hidden", type=positive, default=128, help="width of the states")
+    parser.add_argument("--dropout", type=share, default=0.1, help="share of the activations left out")
+    parser.add_argument("--label_smoothing", type=share, default=0.1, help="share of the label spread evenly")
+    parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")
+    parser.add_argument("--weight_decay", type=amount, default=0.05, help="of weights, not of biases")
+    parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
+    parser.add_argument("--clip", type=amount, default=1.0, help="largest norm of the gradients")
+    parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
+    parser.add_argument("--save_every", type=positive, default=250, help="steps between two measurements and states")
+    return parser
+
+
+def train(task: Dates | Translate, args: argparse.Namespace, state_path: Path) -> tuple[nn.Module, list[dict], float]:
+    """Train, save the state every so many steps; return the model (with --ema its average), history and seconds."""
+    model = task.build().to(args.device)
+    optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
+    warmup_steps = round(args.warmup * args.max_steps)
+    factor = warmup(cosine(args.max_steps - warmup_steps), warmup_steps)
+    schedules = [Schedule(optimizer, factor) for optimizer in optimizers]
+    average, timer = EMA(model, args.ema), Timer()
+    parts = {"model": model, "average": average, "timer": timer}
+    parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
+    parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
+    done, history = load_state(state_path, args.flags, parts) if args.resume else (0, [])
+
+    losses = torch.zeros(args.save_every)
+    bar = tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step")
+    for step in bar:
+        # batch
+        model.train()
+        inputs, targets = task.batch()  # targets (B, T)
+
+        # forward: log-probabilities (B, T, V)
+        with autocast(args.device, args.amp):
+            log_p = model(*inputs)
+
+        # loss: cross-entropy with smoothed labels, padding left out
+        real = targets != PAD_ID  # (B, T)
+        of_target = log_p.gather(2, targets[:, :, None])[:, :, 0]  # (B, T)
+        loss = -((1 - args.label_smoothing) * of_target + args.label_smoothing * log_p.mean(dim=2))[real].mean()
+
+        # backward
+        model.zero_grad()
+        loss.backward()
+        clip_by_norm_(model.parameters(), args.clip)
+
+        # step
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        average.update(model)
+
+        # log and save
+        losses[step % args.save_every] = loss.item()
+        if (step + 1) % args.save_every == 0 or step + 1 == args.max_steps:
+            mean = losses[: step % args.save_every + 1].mean().item()
+            check_finite(mean, step + 1)
+            row = {"step": step + 1, "train_loss": mean} | task.validate(average.model if args.ema else model)
+            history.append(row | {"seconds": timer.seconds})
+            bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if name != "step"})
+            save_state(state_path, args.flags, step + 1, history, parts)
+    return (average.model if args.ema else model).eval(), history, timer.seconds
+
+
+if __name__ == "__main__":
+    run(main)
