@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].task])
     args = begin(parser, argv, dry_run=TINY)
-    config = {name: getattr(args, name) for name in ("embedding", "hidden", "attention", "copy", "dropout")}
+    config = {"embedding": args.embedding, "hidden": args.hidden, "dropout": args.dropout}
+    config |= {"attention": args.attention, "copy": args.copy}
     if args.task == "dates":
         task = Dates(config, args.batch_size, args.device, args.test_count)
     else:
