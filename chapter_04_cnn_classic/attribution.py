@@ -38,17 +38,22 @@ def smooth_saliency(score: Score, x: Tensor, noise: float, samples: int) -> Tens
 
 
 @torch.no_grad()
-def occlusion(score: Score, x: Tensor, size: int = 8, stride: int = 2, fill: float = 0.0, chunk: int = 256) -> Tensor:
-    """Return by how much the score of x (C, H, W) falls where it is hidden (Zeiler & Fergus 2013, section 4.2): (H, W).
+def occlusion(
+    score: Score, x: Tensor, size: int = 8, stride: int = 2, fill: float = 0.0, chunk: int = 256
+) -> tuple[Tensor, Tensor]:
+    """Hide one square of x (C, H, W) after the other, and see the score fall (Zeiler & Fergus 2013, section 4.2).
 
-    A square of `fill` covers x at every `stride`-th place, also across the edges; each pixel gets the mean over the
-    squares that hide it. `stride` is at most `size`.
+    A square of `fill` covers x at every `stride`-th place, also across the edges. `stride` is at most `size`.
+
+    Returns:
+        each square's fall (R, Q), row by row; and for each pixel the mean over the squares that hide it (H, W).
     """
     rows, columns = (_intervals(length, size, stride, x.device) for length in x.shape[1:])  # (R, H), (Q, W)
     hidden = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)  # (R * Q, H, W)
     after = torch.cat([score(x.masked_fill(part[:, None], fill)) for part in hidden.split(chunk)])  # (R * Q,)
     falls = score(x[None]) - after
-    return torch.einsum("n,nhw->hw", falls, hidden.to(falls.dtype)) / hidden.sum(dim=0)
+    means = torch.einsum("n,nhw->hw", falls, hidden.to(falls.dtype)) / hidden.sum(dim=0)  # (H, W)
+    return falls.view(len(rows), len(columns)), means
 
 
 def _intervals(length: int, size: int, stride: int, device: torch.device) -> Tensor:

@@ -5,19 +5,31 @@
 import torch
 from torch import Tensor
 
+from utils.shape_checks import check_labels, check_same_shape
+
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, n_classes: int) -> Tensor:
     """Return counts (K, K): entry (i, j) says how many things of class i were taken for class j.
 
     Args:
         predicted, labels: classes (N,), int64, from 0 to K - 1.
+
+    Raises:
+        ValueError: the two differ in shape, or hold something else than classes.
     """
-    pairs = labels * n_classes + predicted  # (N,): each pair of classes is one number
+    check_same_shape(predicted, labels)
+    for classes in (predicted, labels):
+        check_labels(classes[..., None], classes, n_classes)
+    pairs = (labels * n_classes + predicted).flatten()  # (N,): each pair of classes is one number
     return torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)
 
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
-    """Return how often the label (N,) is among the `k` largest of its row of scores (N, K)."""
+    """Return how often the label (N,) is among the `k` largest of its row of scores (N, K).
+
+    Raises ValueError for labels of another shape, such as (N, 1), (1,) or one-hot, or out of range.
+    """
+    check_labels(scores, labels)
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices  # (N, k)
     return (best == labels[:, None]).any(dim=1).double().mean().item()
 
@@ -53,8 +65,9 @@ def most_confused(matrix: Tensor, count: int) -> list[tuple[int, int, int]]:
 def mistakes_within(matrix: Tensor, groups: Tensor) -> float:
     """Return the share of all mistakes that stay within a group of classes; `groups` (K,) numbers each class's group.
 
-    Given a matrix of ones, the share is that of mistakes that fall evenly.
+    Given a matrix of ones, the share is that of mistakes that fall evenly. Raises ValueError for groups not (K,).
     """
+    check_same_shape(groups, matrix[0])
     mistakes = (matrix - matrix.diagonal().diag()).double()
     same = groups[:, None] == groups  # (K, K)
     return _share(mistakes[same].sum(), mistakes.sum()).item()

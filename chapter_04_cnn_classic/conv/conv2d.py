@@ -23,7 +23,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Pair = tuple[int, int]
+from chapter_04_cnn_classic.conv.geometry import (
+    Pair,
+    add_windows_,
+    check_convolution,
+    crop,
+    output_sizes,
+    pad,
+    pair,
+    windows,
+)
+
 BUFFER = 2**20  # numbers in the buffer of columns; at 4 MB it stays in the cache of most processors
 
 
@@ -36,25 +46,25 @@ def conv2d_loops(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Compute `F.conv2d` as it is defined, an output number at a time: slow, and the measure of all others.
+    """Compute `F.conv2d` as it is defined, one output channel at one place at a time: slow, and the measure of all others.
 
     x (B, C, H, W), weight (O, C/groups, kH, kW), bias (O,) -> (B, O, H', W').
     """
-    check_shapes(x, weight, weight.shape[1] * groups, groups)
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    x = pad(x, pair(padding))
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    check_convolution(x, weight, bias, stride, padding, dilation, groups)
+    (sh, sw), (dh, dw) = stride, dilation
+    x = pad(x, padding)
     n_out, c_in, kh, kw = weight.shape  # each output channel sees the c_in = C/groups channels of its group
-    height, width = output_sizes(x, weight, pair(stride), pair(dilation))
+    height, width = output_sizes(x, weight, stride, dilation)
     y = x.new_empty(len(x), n_out, height, width)
-    for b in range(len(x)):
-        for o in range(n_out):
-            first = o // (n_out // groups) * c_in
-            for i in range(height):
-                for j in range(width):
-                    rows = slice(sh * i, sh * i + dh * (kh - 1) + 1, dh)
-                    columns = slice(sw * j, sw * j + dw * (kw - 1) + 1, dw)
-                    window = x[b, first : first + c_in, rows, columns]  # (C/groups, kH, kW)
-                    y[b, o, i, j] = (window * weight[o]).sum()
+    for o in range(n_out):
+        first = o // (n_out // groups) * c_in
+        for i in range(height):
+            for j in range(width):
+                rows = slice(sh * i, sh * i + dh * (kh - 1) + 1, dh)
+                columns = slice(sw * j, sw * j + dw * (kw - 1) + 1, dw)
+                window = x[:, first : first + c_in, rows, columns]  # (B, C/groups, kH, kW)
+                y[:, o, i, j] = (window * weight[o]).sum((1, 2, 3))  # (B,)
     return y if bias is None else y + bias[:, None, None]
 
 
@@ -111,7 +121,7 @@ class Im2colConv(torch.autograd.Function):
         groups: int,
         images: int | None = None,
     ) -> Tensor:
-        check_shapes(x, weight, weight.shape[1] * groups, groups)
+        check_convolution(x, weight, bias, stride, padding, dilation, groups)
         ctx.save_for_backward(x, weight)
         ctx.settings = stride, padding, dilation, groups
         y = _gather(pad(x, padding), weight, stride, dilation, groups, images)
@@ -148,7 +158,7 @@ class TransposedConv(torch.autograd.Function):
         groups: int,
         dilation: Pair,
     ) -> Tensor:
-        check_shapes(x, weight, weight.shape[0], groups)
+        check_convolution(x, weight, bias, stride, padding, dilation, groups, transposed=True)
         steps = zip(x.shape[2:], weight.shape[2:], stride, dilation, strict=True)
         reach = [(n - 1) * s + d * (k - 1) + 1 for n, k, s, d in steps]  # what x's kernels cover
         size = tuple(n + extra for n, extra in zip(reach, output_padding, strict=True))
@@ -194,17 +204,17 @@ def _scatter(y: Tensor, weight: Tensor, size: Pair, stride: Pair, dilation: Pair
     x = y.new_zeros(b, groups * c_in, *size)
     rows = weight.reshape(groups, n_out // groups, -1).transpose(1, 2)  # (G, C/G kH kW, O/G)
     y = y.reshape(b, groups, n_out // groups, height * width)
-    images = max(1, BUFFER // (groups * rows.shape[1] * height * width))
+    images = max(1, BUFFER // max(1, groups * rows.shape[1] * height * width))
     for start in range(0, b, images):
         few = slice(start, start + images)
         columns = (rows @ y[few]).view(-1, groups * c_in, kh, kw, height, width)  # (n, C, kH, kW, H', W')
-        add_windows(x[few], columns, stride, dilation)
+        add_windows_(x[few], columns, stride, dilation)
     return x
 
 
 def _correlate(x: Tensor, dy: Tensor, shape: torch.Size, stride: Pair, dilation: Pair, groups: int) -> Tensor:
     """Return the gradient of a weight of this shape, from a padded x (B, C, H, W) and dy (B, O, H', W')."""
-    dy = dy.reshape(len(dy), groups, dy.shape[1] // groups, -1)  # (B, G, O/G, H' W')
+    dy = dy.reshape(len(dy), groups, dy.shape[1] // groups, dy.shape[2:].numel())  # (B, G, O/G, H' W')
     dweight = x.new_zeros(groups, dy.shape[2], shape[1:].numel())
     for few, columns in _columns(x, shape[2:], stride, dilation, groups):
         dweight += (dy[few] @ columns.transpose(2, 3)).sum(0)  # (G, O/G, C/G kH kW)
@@ -226,67 +236,3 @@ def _columns(
         few = view[start : start + images]
         columns = buffer[: len(few)].copy_(few)
         yield slice(start, start + images), columns.view(len(few), groups, -1, few.shape[-2:].numel())
-
-
-def windows(x: Tensor, kernel: Pair, stride: Pair = (1, 1), dilation: Pair = (1, 1)) -> Tensor:
-    """Return every window of x (B, C, H, W) as a view (B, C, kH, kW, H', W'): other strides, the same memory.
-
-    Windows overlap, so one number of x appears at several places of the view. It is for reading only.
-    """
-    b, c, *size = x.shape
-    spans = zip(size, kernel, stride, dilation, strict=True)
-    places = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in spans]
-    sb, sc, sh, sw = x.stride()
-    strides = (sb, sc, sh * dilation[0], sw * dilation[1], sh * stride[0], sw * stride[1])
-    return x.as_strided((b, c, *kernel, *places), strides)
-
-
-def add_windows(x: Tensor, columns: Tensor, stride: Pair = (1, 1), dilation: Pair = (1, 1)) -> None:
-    """Add columns (B, C, kH, kW, H', W') to x in place, each number where `windows` reads it from: its transpose."""
-    kh, kw, height, width = columns.shape[2:]
-    for u in range(kh):
-        for v in range(kw):
-            top, left = u * dilation[0], v * dilation[1]
-            bottom, right = top + (height - 1) * stride[0] + 1, left + (width - 1) * stride[1] + 1
-            x[:, :, top : bottom : stride[0], left : right : stride[1]] += columns[:, :, u, v]
-
-
-def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Return how many places a kernel has along an axis of `size`: 32 with kernel 3 and padding 1 keeps 32."""
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def output_sizes(padded: Tensor, weight: Tensor, stride: Pair, dilation: Pair) -> Pair:
-    """Return (H', W'). Raises ValueError where the kernel does not fit."""
-    axes = zip(padded.shape[2:], weight.shape[2:], stride, dilation, strict=True)
-    height, width = (output_size(n, k, s, 0, d) for n, k, s, d in axes)
-    if min(height, width) < 1:
-        raise ValueError(f"a kernel of {tuple(weight.shape[2:])} does not fit into {tuple(padded.shape[2:])}")
-    return height, width
-
-
-def check_shapes(x: Tensor, weight: Tensor, channels: int, groups: int) -> None:
-    """Raise ValueError where x (B, C, H, W) does not have these channels or groups do not divide the weight's."""
-    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != channels or len(weight) % groups:
-        raise ValueError(f"x {tuple(x.shape)}, weight {tuple(weight.shape)} and groups {groups} do not go together")
-
-
-def pad(x: Tensor, padding: Pair, value: float = 0.0) -> Tensor:
-    """Return x (B, C, H, W) with a border of `value`, as wide as `padding` says; x itself where that is (0, 0)."""
-    (ph, pw), (b, c, height, width) = padding, x.shape
-    if not ph and not pw:
-        return x
-    padded = x.new_full((b, c, height + 2 * ph, width + 2 * pw), value)
-    crop(padded, padding).copy_(x)
-    return padded
-
-
-def crop(x: Tensor, padding: Pair) -> Tensor:
-    """Return x (B, C, H, W) without such a border, as a view."""
-    (ph, pw), (height, width) = padding, x.shape[2:]
-    return x[:, :, ph : height - ph, pw : width - pw]
-
-
-def pair(value: int | Pair) -> Pair:
-    """Return (rows, columns); one number stands for both."""
-    return (value, value) if isinstance(value, int) else tuple(value)

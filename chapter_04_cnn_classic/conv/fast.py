@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chapter_04_cnn_classic.conv.conv2d import BUFFER, Pair, check_shapes, output_sizes, pad, pair, windows
+from chapter_04_cnn_classic.conv.conv2d import BUFFER
+from chapter_04_cnn_classic.conv.geometry import Pair, check_convolution, output_sizes, pad, pair, windows
 
 
 def conv2d_fft(
@@ -28,9 +29,10 @@ def conv2d_fft(
     The cost does not depend on the kernel's size. A stride saves nothing: all places are computed, then some are kept.
     x (B, C, H, W), weight (O, C/groups, kH, kW), bias (O,) -> (B, O, H', W').
     """
-    check_shapes(x, weight, weight.shape[1] * groups, groups)
-    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    x = pad(x, pair(padding))
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    check_convolution(x, weight, bias, stride, padding, dilation, groups)
+    (sh, sw), (dh, dw) = stride, dilation
+    x = pad(x, padding)
     height, width = output_sizes(x, weight, (1, 1), (dh, dw))
     n_out, c_in, kh, kw = weight.shape
     kernel = weight.new_zeros(n_out, c_in, dh * (kh - 1) + 1, dw * (kw - 1) + 1)
@@ -38,12 +40,13 @@ def conv2d_fft(
 
     # The transform takes the picture for periodic. Windows that fit into it never wrap around: those are all we keep.
     # 离散傅里叶变换把图像当作周期的；完全落在图内的窗口不会绕回另一侧，而我们只保留这些窗口。
-    size = tuple(map(fast_size, x.shape[2:]))
+    size, batch = tuple(map(fast_size, x.shape[2:])), len(x)
+    x = x if batch else torch.cat([x, x.new_zeros(1, *x.shape[1:])])  # FFT libraries refuse an empty batch
     X, W = torch.fft.rfft2(x, s=size), torch.fft.rfft2(kernel, s=size)  # (B, C, *F), (O, C/G, *F); F: frequencies
     X = X.unflatten(1, (groups, c_in)).permute(3, 4, 1, 0, 2)  # (*F, G, B, C/G)
     W = W.unflatten(0, (groups, n_out // groups)).permute(3, 4, 0, 2, 1)  # (*F, G, C/G, O/G)
     Y = (X @ W.conj()).permute(3, 2, 4, 0, 1).flatten(1, 2)  # (*F, G, B, O/G) -> (B, O, *F)
-    y = torch.fft.irfft2(Y, s=size)[:, :, :height:sh, :width:sw]  # (B, O, H', W')
+    y = torch.fft.irfft2(Y, s=size)[:batch, :, :height:sh, :width:sw]  # (B, O, H', W')
     return y.contiguous() if bias is None else y + bias[:, None, None]
 
 
@@ -74,13 +77,14 @@ def conv2d_winograd(
     x (B, C, H, W), weight (O, C/groups, 3, 3), bias (O,) -> (B, O, H', W'). Raises ValueError for other kernels,
     strides or dilations.
     """
-    if tuple(weight.shape[2:]) != (3, 3) or pair(stride) != (1, 1) or pair(dilation) != (1, 1):
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    check_convolution(x, weight, bias, stride, padding, dilation, groups)
+    if tuple(weight.shape[2:]) != (3, 3) or stride != (1, 1) or dilation != (1, 1):
         raise ValueError(
             f"Winograd's F(2x2, 3x3) takes 3x3 kernels with stride 1 and dilation 1, not a kernel of "
             f"{tuple(weight.shape[2:])} with stride {stride} and dilation {dilation}"
         )
-    check_shapes(x, weight, weight.shape[1] * groups, groups)
-    x = pad(x, pair(padding))
+    x = pad(x, padding)
     n_out, c_in = weight.shape[:2]
     height, width = output_sizes(x, weight, (1, 1), (1, 1))
     if height % 2 or width % 2:  # tiles give two rows and columns each: add what the last one lacks

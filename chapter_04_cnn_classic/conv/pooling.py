@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from chapter_04_cnn_classic.conv.conv2d import Pair, add_windows, crop, pad, pair, windows
+from chapter_04_cnn_classic.conv.geometry import Pair, add_windows_, check_settings, crop, pad, pair, windows
 
 
 def max_pool2d(
@@ -24,8 +24,9 @@ def max_pool2d(
     Raises ValueError where a window does not fit, or could lie in the padding alone.
     """
     kernel, padding, dilation = pair(kernel_size), pair(padding), pair(dilation)
-    _check(x, kernel, padding, dilation)
-    return _MaxPool.apply(x, kernel, kernel if stride is None else pair(stride), padding, dilation)
+    stride = kernel if stride is None else pair(stride)
+    _check(x, kernel, stride, padding, dilation)
+    return _MaxPool.apply(x, kernel, stride, padding, dilation)
 
 
 def avg_pool2d(
@@ -41,17 +42,20 @@ def avg_pool2d(
     `max_pool2d` does.
     """
     kernel, padding = pair(kernel_size), pair(padding)
-    _check(x, kernel, padding, (1, 1))
-    return _AvgPool.apply(x, kernel, kernel if stride is None else pair(stride), padding, count_include_pad)
+    stride = kernel if stride is None else pair(stride)
+    _check(x, kernel, stride, padding, (1, 1))
+    return _AvgPool.apply(x, kernel, stride, padding, count_include_pad)
 
 
 def adaptive_max_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
     """Compute `F.adaptive_max_pool2d`: the maximum of each of H' x W' bins, whatever the size of x (B, C, H, W)."""
+    _check_adaptive(x, pair(output_size))
     return _AdaptiveMaxPool.apply(x, pair(output_size))
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
     """Compute `F.adaptive_avg_pool2d`: x (B, C, H, W) -> (B, C, H', W'); H' = W' = 1 is global average pooling."""
+    _check_adaptive(x, pair(output_size))
     return _AdaptiveAvgPool.apply(x, pair(output_size))
 
 
@@ -116,7 +120,7 @@ class _AvgPool(torch.autograd.Function):
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
         dx = pad(dy.new_zeros(ctx.shape), ctx.padding)
         share = (dy / ctx.count)[:, :, None, None]  # (B, C, 1, 1, H', W')
-        add_windows(dx, share.expand(-1, -1, *ctx.kernel, -1, -1), ctx.stride)
+        add_windows_(dx, share.expand(-1, -1, *ctx.kernel, -1, -1), ctx.stride)
         return crop(dx, ctx.padding), None, None, None, None
 
 
@@ -149,9 +153,21 @@ def averaging_matrix(size: int, parts: int, like: Tensor) -> Tensor:
     return matrix
 
 
-def _check(x: Tensor, kernel: Pair, padding: Pair, dilation: Pair) -> None:
-    for n, k, p, d in zip(x.shape[2:], kernel, padding, dilation, strict=True):
+def _check(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> None:
+    check_settings(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    if x.ndim != 4:
+        raise ValueError(f"x should be (B, C, H, W), not {tuple(x.shape)}")
+    for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True):
         if n + 2 * p < d * (k - 1) + 1:
             raise ValueError(f"a window of {kernel} does not fit into {tuple(x.shape[2:])} padded by {padding}")
         if 2 * p > k:
             raise ValueError(f"padding {padding} is more than half of the window {kernel}")
+        for first in range(-p, n + p - d * (k - 1), s):  # where windows begin
+            if not any(0 <= place < n for place in range(first, first + d * k, d)):
+                raise ValueError(f"a window of {kernel} with dilation {dilation} lies in the padding {padding} alone")
+
+
+def _check_adaptive(x: Tensor, size: Pair) -> None:
+    check_settings(size=size)
+    if x.ndim != 4 or min(x.shape[2:]) < 1:
+        raise ValueError(f"x should be (B, C, H, W) with at least one pixel, not {tuple(x.shape)}")

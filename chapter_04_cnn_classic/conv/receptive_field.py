@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from chapter_04_cnn_classic.conv.conv2d import pair
+from chapter_04_cnn_classic.conv.geometry import pair
 
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 POINTWISE = (

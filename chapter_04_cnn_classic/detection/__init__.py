@@ -16,7 +16,7 @@ from chapter_04_cnn_classic.detection.sliding_window import (
     precision_recall,
     sweep,
     vote,
-    windows,
+    window_boxes,
 )
 
 __all__ = [
@@ -33,5 +33,5 @@ __all__ = [
     "precision_recall",
     "sweep",
     "vote",
-    "windows",
+    "window_boxes",
 ]

@@ -13,6 +13,7 @@ from chapter_02_nn_basics_mlp.linear_models import logistic_newton
 from chapter_02_nn_basics_mlp.network import Linear
 from chapter_04_cnn_classic.dataset import to_input
 from chapter_04_cnn_classic.detection.scenes import resize
+from utils.shape_checks import check_same_shape
 
 # --- the classifier on every window -----------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ def fully_convolutional(model: nn.Module, side: int = 32) -> nn.Sequential:
     return nn.Sequential(*layers).eval()
 
 
-def windows(height: int, width: int, stride: int, side: int = 32) -> Tensor:
+def window_boxes(height: int, width: int, stride: int, side: int = 32) -> Tensor:
     """Return the boxes (height * width, 4) that the places of a map of this size stand for, row by row.
 
     Place (i, j) is what the classifier says of the window with its corner at (`stride` i, `stride` j): `stride` is the
@@ -75,7 +76,7 @@ def sweep(
         if min(h, w) < side:
             continue  # no window fits
         maps = layers(to_input(resize(canvases, h, w)))  # (B, K, rows, columns)
-        boxes.append(windows(*maps.shape[2:], stride, side) * torch.tensor([width / w, height / h]).repeat(2))
+        boxes.append(window_boxes(*maps.shape[2:], stride, side) * torch.tensor([width / w, height / h]).repeat(2))
         outputs.append(maps.flatten(2).transpose(1, 2))  # (B, rows * columns, K)
     return torch.cat(boxes).to(canvases.device), torch.cat(outputs, dim=1)
 
@@ -89,6 +90,7 @@ def fit_objectness(features: Tensor, overlaps: Tensor, thing: float = 0.6, nothi
     `overlaps` (N,) are their largest IoU with a thing. Those between `nothing` and `thing` have no right answer and are
     left out.
     """
+    _check_one_each(features, overlaps)
     clear = (overlaps >= thing) | (overlaps < nothing)
     return logistic_newton(features[clear].double(), (overlaps[clear] >= thing).double(), l2=1e-4)[0]
 
@@ -119,6 +121,7 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 
     The best box stays, and what overlaps it by an IoU above the threshold goes; of what is left the best stays, ...
     """
+    _check_one_each(boxes, scores)
     order, kept = scores.argsort(descending=True, stable=True), []
     while len(order):
         best, order = order[0], order[1:]
@@ -132,6 +135,7 @@ def vote(kept: Tensor, boxes: Tensor, weights: Tensor, threshold: float = 0.5) -
 
     The windows lie on a grid. The mean of several that see the same thing lies between its points.
     """
+    _check_one_each(boxes, weights)
     share = weights * (iou(kept, boxes) >= threshold)  # (M, N)
     return share @ boxes / share.sum(dim=1, keepdim=True)
 
@@ -164,6 +168,8 @@ def match(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Tensor
     It hits the thing of its label that it overlaps most, by at least the threshold. Each thing can be hit once: another
     box on it is a false alarm.
     """
+    _check_one_each(boxes, labels)
+    _check_one_each(true_boxes, true_labels)
     overlaps = iou(boxes, true_boxes) * (labels[:, None] == true_labels)  # (M, G)
     hits = overlaps.new_zeros(len(boxes))
     for i in range(len(boxes)):
@@ -179,6 +185,7 @@ def precision_recall(scores: Tensor, hits: Tensor, total: int) -> tuple[Tensor, 
 
     `hits` are 0 for false alarms; `total` is how many things there are.
     """
+    check_same_shape(scores, hits)
     order = scores.argsort(descending=True, stable=True)
     right = (hits[order] > 0).double().cumsum(dim=0)  # (M,)
     return scores[order], right / torch.arange(1, len(right) + 1), right / total
@@ -196,3 +203,9 @@ def average_precision(scores: Tensor, hits: Tensor, total: int) -> float:
     _, precision, recall = precision_recall(scores, hits, total)
     gains = recall.diff(prepend=recall.new_zeros(1))  # 1 / total at a hit, else 0
     return (precision * gains).sum().item()
+
+
+def _check_one_each(rows: Tensor, values: Tensor) -> None:
+    """Raise ValueError unless there is one value for each row: (N,) for (N, ...), not (N, 1) or (1,)."""
+    if values.shape != rows.shape[:1]:
+        raise ValueError(f"{tuple(values.shape)} values for {tuple(rows.shape)}: there should be {len(rows)}")

@@ -26,7 +26,7 @@ from chapter_04_cnn_classic.detection import (
     precision_recall,
     sweep,
     vote,
-    windows,
+    window_boxes,
 )
 from chapter_04_cnn_classic.detection.scenes import GAP, Scene, background, scene
 from chapter_04_cnn_classic.model import MODELS, build
@@ -67,7 +67,7 @@ def test_without_padding_every_place_is_the_classifier_on_its_window():
     x, stride = torch.randn(1, 3, 45, 57, dtype=torch.float64), receptive_field(model).jump
     with torch.no_grad():
         maps = fully_convolutional(model)(x)[0]  # (K, h, w)
-        boxes = windows(*maps.shape[1:], stride).int().tolist()
+        boxes = window_boxes(*maps.shape[1:], stride).int().tolist()
         cut = torch.cat([x[:, :, y1:y2, x1:x2] for x1, y1, x2, y2 in boxes])
         torch.testing.assert_close(maps.flatten(1).T, model(cut), rtol=1e-10, atol=1e-10)
     assert maps.shape == (10, 4, 7)
@@ -80,7 +80,7 @@ def test_with_padding_a_window_sees_its_surroundings():
     canvas[..., 16:48, 16:48] = picture
     with torch.no_grad():
         maps, logits = layers(canvas), model(picture)
-        assert windows(5, 5, 8)[12].tolist() == [16, 16, 48, 48]
+        assert window_boxes(5, 5, 8)[12].tolist() == [16, 16, 48, 48]
         assert not torch.allclose(maps[:, :, 2, 2], logits, rtol=0.01)
         changed = canvas.clone()
         changed[..., 12, 20] += 1  # outside of the window, but within the receptive field
@@ -92,7 +92,7 @@ def test_a_window_lies_in_the_middle_of_what_its_place_sees(name):
     model = classifier(name)
     field, n = receptive_field(model), model.features(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape[-1]
     seen = field.through(n).pixels(1)  # along one axis, by place 1 of the map after the mean over n units
-    box = windows(2, 2, field.jump)[3]
+    box = window_boxes(2, 2, field.jump)[3]
     middle = (box[0] + box[2] - 1) / 2
     assert abs((seen[0] + seen[-1]) / 2 - middle) <= field.jump / 2  # 3x3 poolings pad on one side only
     assert box[2] - box[0] == 32
@@ -315,7 +315,7 @@ def test_with_perfect_outputs_everything_is_found(small):
     canvas = torch.full((3, 64, 80), 128, dtype=torch.uint8)
     canvas[:, 8:40, 0:32], canvas[:, 24:56, 48:80] = 250, 0
     truth = Scene(canvas, torch.tensor([[0, 8, 32, 40.0], [48, 24, 80, 56]]), torch.tensor([1, 0]))
-    boxes = windows(5, 7, 8)
+    boxes = window_boxes(5, 7, 8)
     near = iou(boxes, truth.boxes).amax(dim=1)
     outputs = torch.cat([torch.zeros(35, 2), 20 * (near[:, None] - 0.8)], dim=1)[None]
     found = detect.search(4, Oracle(), [truth], boxes, outputs, small)

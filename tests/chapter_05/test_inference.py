@@ -113,7 +113,7 @@ def test_one_picture_in_many_formats_is_one_point(tmp_path, model_path):
 def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, script):
     """The one real process: another working folder, and paths relative to it."""
     folder = fill(tmp_path / "pictures")
-    damaged(folder / "broken.png", 0.5)
+    damaged(folder / "broken.png")
     (folder / "notes.txt").write_text("not a picture")
     done = script(
         "chapter_05_resnet_modern_cnn/src/inference.py", "--image_path", "pictures", "--model_path", model_path,
