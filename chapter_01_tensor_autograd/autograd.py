@@ -23,6 +23,7 @@ from chapter_01_tensor_autograd.graphs.worked_graphs import (
     network,
     scalar,
 )
+from chapter_01_tensor_autograd.lesson import section
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.results import write_results
 
@@ -144,10 +145,6 @@ def compare(graph: WorkedGraph, show: bool = False) -> float:
 
 
 # ---- printing -------------------------------------------------------------------------------------------------------
-
-
-def section(title: str) -> None:
-    print(f"\n{title}\n{'-' * len(title)}")
 
 
 def number(value: float) -> str:

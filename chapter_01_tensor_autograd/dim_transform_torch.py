@@ -5,7 +5,6 @@
 """
 
 import sys
-import textwrap
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.patches import Rectangle
 
+from chapter_01_tensor_autograd.lesson import numbers, say, section
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.plotting import COLOURS, new_figure, save_figure
 
@@ -147,18 +147,6 @@ def fails(expression: str, **names: torch.Tensor) -> None:
 
 def value(expression: str, names: dict[str, torch.Tensor]) -> torch.Tensor:
     return eval(expression, {"torch": torch}, names)
-
-
-def section(title: str) -> None:
-    print(f"\n{title}\n{'-' * len(title)}")
-
-
-def say(text: str, indent: str = "") -> None:
-    print(textwrap.fill(" ".join(text.split()), 100, initial_indent=indent, subsequent_indent=indent))
-
-
-def numbers(tensor: torch.Tensor) -> str:
-    return " ".join(f"{number:g}" for number in tensor.tolist())
 
 
 # What is computed.

@@ -3,7 +3,7 @@
 
     python chapter_04_cnn_classic/demo_conv_math.py     # 10 s: prints the lesson, draws two figures
 
-Every number that it prints was computed by conv.py and receptive_field.py.
+Every number that it prints was computed by the package conv.
 """
 
 import sys
@@ -14,8 +14,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
-from chapter_01_tensor_autograd.dim_transform_torch import numbers, say, section
+from chapter_01_tensor_autograd.lesson import numbers, say, section
 from chapter_04_cnn_classic.conv import conv2d_im2col, output_size
+from chapter_04_cnn_classic.conv.kernels import (
+    BINOMIAL,
+    F64,
+    KERNELS,
+    LUMINANCE,
+    convolve,
+    correlate,
+    most_varied_window,
+    peak,
+)
 from chapter_04_cnn_classic.conv.receptive_field import (
     Field,
     effective_field,
@@ -32,18 +42,6 @@ from utils.plotting import save_figure
 from utils.results import write_results
 from utils.shapes import shapes
 
-F64 = {"dtype": torch.float64}
-BINOMIAL = torch.tensor([1, 6, 15, 20, 15, 6, 1], **F64) / 64  # close to a Gaussian of deviation 1.2
-KERNELS = {  # five to see in colour, three that look for edges
-    "identity": torch.tensor([[0, 0, 0], [0, 1, 0], [0, 0, 0]], **F64),
-    "box blur": torch.ones(7, 7, **F64) / 49,
-    "Gaussian blur": torch.outer(BINOMIAL, BINOMIAL),
-    "sharpen": torch.tensor([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], **F64),
-    "emboss": torch.tensor([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], **F64),
-    "Sobel, across": torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], **F64),
-    "Sobel, down": torch.tensor([[-1, -2, -1], [0, 0, 0], [1, 2, 1]], **F64),
-    "Laplacian": torch.tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]], **F64),
-}
 SIZES = [  # input, kernel, stride, padding, dilation
     *[(5, 3, 1, 0, 1), (5, 3, 1, 1, 1), (5, 3, 2, 0, 1), (5, 3, 1, 0, 2)],
     *[(32, 3, 1, 1, 1), (32, 5, 1, 2, 1), (32, 3, 1, 2, 2), (32, 3, 2, 1, 1), (31, 3, 2, 1, 1), (32, 2, 2, 0, 1)],
@@ -54,7 +52,6 @@ STACKS = {  # layers of (kernel, stride, dilation)
     "three 3x3 of stride 2": [(3, 2, 1)] * 3,
     "three 3x3, dilations 1, 2, 4": [(3, 1, 1), (3, 1, 2), (3, 1, 4)],
 }
-GREY = torch.tensor([0.299, 0.587, 0.114], **F64)  # how bright red, green and blue look
 STAR = 5  # which of the drawn pictures
 
 
@@ -154,7 +151,7 @@ def sizes() -> None:
 
 def on_a_picture(picture: Tensor) -> list[figures.Panel]:
     """Run the kernels over a picture (3, H, W) with values from 0 to 1; return what there is to draw."""
-    grey = (255 * conv2d_im2col(picture[None], GREY.view(1, 3, 1, 1))[0, 0]).round()  # (H, W)
+    grey = (255 * conv2d_im2col(picture[None], LUMINANCE.view(1, 3, 1, 1))[0, 0]).round()  # (H, W)
     section("Kernels on a picture")
     say(f"""A drawn star, {picture.shape[1]}x{picture.shape[2]}, in grey levels from {grey.min():g} to {grey.max():g}. A
         flat area is multiplied by the sum of the weights: by 1 it stays, by 0 it vanishes and edges are left.""")
@@ -176,7 +173,7 @@ def on_a_picture(picture: Tensor) -> list[figures.Panel]:
     say(f"""Sharpening is the picture minus its Laplacian (largest difference: {sharp:.1g}). The Gaussian is a column
         times a row, so 7 + 7 products a pixel do what 49 do (largest difference:
         {(down_first - made["Gaussian blur"]).abs().max():.1g}).""")
-    piece, (i, j) = liveliest_piece(grey, len(grey) // 4)
+    piece, (i, j) = most_varied_window(grey, len(grey) // 4)
     found = convolve(grey, piece)
     say(f"""A kernel is a picture of what it looks for. Cut out the {len(piece)}x{len(piece)} pixels that vary most, at
         row {i}, column {j}, and take their mean off: as a kernel, they answer most at row {peak(found)[0]}, column
@@ -192,21 +189,10 @@ def on_a_picture(picture: Tensor) -> list[figures.Panel]:
     return [*panels, figures.Panel("a piece finds itself", [piece], found, spot=peak(found))]
 
 
-def liveliest_piece(grey: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
-    """Cut out the window of largest variance, minus its mean, and return it with its place.
-
-    As a kernel k on a window v it gives k . v = k . (v - mean) <= |k| |v - mean| <= |k| |k|, and k . k on itself.
-    """
-    mean = torch.full((size, size), 1 / size**2).to(grey)
-    i, j = peak(convolve(grey**2, mean) - convolve(grey, mean) ** 2)
-    piece = grey[i : i + size, j : j + size]
-    return piece - piece.mean(), (i, j)
-
-
 def one_by_one() -> None:
     """A kernel of 1x1 is a matrix over the channels."""
     x = torch.tensor([[[0.5, 1], [0, 0.2]], [[0.25, 1], [0, 0.4]], [[0.75, 1], [1, 0.6]]], **F64)  # (3, 2, 2)
-    w = torch.stack([GREY, torch.tensor([1, 0, -1], **F64)])  # (2, 3)
+    w = torch.stack([LUMINANCE, torch.tensor([1, 0, -1], **F64)])  # (2, 3)
     section("A kernel of 1x1")
     say(f"""Two kernels over red, green, blue: brightness, {numbers(w[0])}, and red minus blue, {numbers(w[1])}. The
         first pixel, {numbers(x[:, 0, 0])}, becomes {numbers(w @ x[:, 0, 0])}: {products(w[0], x[:, 0, 0])} and
@@ -274,22 +260,7 @@ def how_much_counts(
     return rows, maps
 
 
-# How it computes and prints.
-
-
-def convolve(x: Tensor, kernel: Tensor, **settings: int) -> Tensor:
-    """Cross-correlate one map x (H, W) with one kernel (kH, kW)."""
-    return conv2d_im2col(x[None, None], kernel[None, None], **settings)[0, 0]
-
-
-def correlate(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0, dilation: int = 1) -> Tensor:
-    """The same in one dimension: x (n,), w (k,)."""
-    return convolve(x[None], w[None], stride=(1, stride), padding=(0, padding), dilation=(1, dilation))[0]
-
-
-def peak(y: Tensor) -> tuple[int, int]:
-    """Return row and column of the largest number of y (H, W)."""
-    return divmod(y.argmax().item(), y.shape[1])
+# How it prints.
 
 
 def products(weights: Tensor, window: Tensor) -> str:

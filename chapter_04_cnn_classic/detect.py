@@ -56,6 +56,44 @@ METHODS = ["windows of one size", "three sizes", "boxes vote", "a class for noth
 
 
 def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    timer = Timer()
+    train_set, validation_set, classes = load(args.dataset, "validation", args.data_root)
+    _, test_set, _ = load(args.dataset, "test", args.data_root)
+    model = read_classifier(args, classes)
+    scenes = {
+        "training": make_scenes(train_set, args.training_canvases, 3 * args.seed, args),
+        "validation": make_scenes(validation_set, args.validation_canvases, 3 * args.seed + 1, args),
+        "test": make_scenes(test_set, args.canvases, 3 * args.seed + 2, args),
+    }
+    layers, stride = fully_convolutional(model, SIDE), receptive_field(model).jump
+    layers = add_output(layers, learn_nothing(layers[:-1], stride, scenes["training"], args.device))
+    swept = {name: sweep_all(layers, stride, scenes[name], args.device) for name in ("validation", "test")}
+    table, curves, found = compare_methods(model, scenes, swept, args.overlap)
+    final = {
+        **table[-1],
+        "canvases": args.canvases,
+        "things": sum(len(one.labels) for one in scenes["test"]),
+        "split": "test",
+        "methods": table,
+        "given_boxes_accuracy": given_boxes(model, scenes["test"], args.device),
+        "padding": padding_effect(model, layers, stride, test_set, args),
+        "savings": savings(layers, args),
+        "seconds": timer.seconds,
+    }
+    boxes, outputs = swept["test"][0], swept["test"][1][0]  # of the first canvas
+    probability, thing = outputs[:, :-1].softmax(dim=1), outputs[:, -1:].sigmoid()  # (N, K), (N, 1)
+    heats = [heat_map(boxes, scores, args.height, args.width) for scores in (probability, thing * probability)]
+    overview = figures.overview(scenes["test"][0], heats, found, classes)
+    save_figure(overview, args.out_dir / "detect.png")
+    save_figure(figures.curves(curves, table), args.out_dir / "detect_curves.png")
+    write_results(args.out_dir / "detect.json", args, final)
+    print_report(final)
+    print(f"detect.png, detect_curves.png and detect.json written to {args.out_dir}")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     add_data_flag(parser)
@@ -72,48 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(parser, argv, dry_run=few | {"model_path": None, "dataset": "shapes"})
     if min(args.height, args.width) < SIDE:
         raise UserError(f"--height {args.height} --width {args.width}: a canvas needs {SIDE} pixels each way")
-
-    timer = Timer()
-    train_set, validation_set, classes = load(args.dataset, "validation", args.data_root)
-    _, test_set, _ = load(args.dataset, "test", args.data_root)
-    model = read_classifier(args, classes)
-    scenes = {
-        "training": make_scenes(train_set, args.training_canvases, 3 * args.seed, args),
-        "validation": make_scenes(validation_set, args.validation_canvases, 3 * args.seed + 1, args),
-        "test": make_scenes(test_set, args.canvases, 3 * args.seed + 2, args),
-    }
-    layers, stride = fully_convolutional(model, SIDE), receptive_field(model).jump
-    layers = add_output(layers, learn_nothing(layers[:-1], stride, scenes["training"], args.device))
-    swept = {name: sweep_all(layers, stride, scenes[name], args.device) for name in ("validation", "test")}
-    total = {name: sum(len(one.labels) for one in scenes[name]) for name in swept}
-    table, curves = [], []
-    for level, method in enumerate(METHODS):
-        found = {name: search(level, model, scenes[name], *swept[name], args) for name in swept}
-        judged = {name: judge(found[name], scenes[name]) for name in swept}
-        threshold = best_threshold(*judged["validation"], total["validation"])
-        table.append({"method": method, **measure(found["test"], scenes["test"], threshold)})
-        curves.append(precision_recall(*judged["test"], total["test"])[1:])
-    final = {
-        **table[-1],
-        "canvases": args.canvases,
-        "things": total["test"],
-        "split": "test",
-        "methods": table,
-        "given_boxes_accuracy": given_boxes(model, scenes["test"], args.device),
-        "padding": padding_effect(model, layers, stride, test_set, args),
-        "savings": savings(layers, args),
-        "seconds": timer.seconds,
-    }
-
-    first = {name: part[found["test"][0]["scores"] >= threshold] for name, part in found["test"][0].items()}
-    boxes, outputs = swept["test"][0], swept["test"][1][0]
-    probability, thing = outputs[:, :-1].softmax(dim=1), outputs[:, -1:].sigmoid()  # (N, K), (N, 1)
-    heats = [heat_map(boxes, scores, args.height, args.width) for scores in (probability, thing * probability)]
-    save_figure(figures.overview(scenes["test"][0], heats, first, classes), args.out_dir / "detect.png")
-    save_figure(figures.curves(curves, table), args.out_dir / "detect_curves.png")
-    write_results(args.out_dir / "detect.json", args, final)
-    report(final)
-    print(f"detect.png, detect_curves.png and detect.json written to {args.out_dir}")
+    return args
 
 
 def read_classifier(args: argparse.Namespace, classes: list[str]) -> ConvNet:
@@ -146,9 +143,29 @@ def learn_nothing(body: nn.Sequential, stride: int, scenes: list[Scene], device:
     return fit_objectness(features.flatten(0, 1), overlaps.flatten())
 
 
+def compare_methods(
+    model: ConvNet, scenes: dict[str, list[Scene]], swept: dict[str, tuple[Tensor, Tensor]], overlap: float
+) -> tuple[list[dict], list[tuple[Tensor, Tensor]], dict[str, Tensor]]:
+    """Choose each method's threshold on validation scenes, and measure it on test scenes.
+
+    Returns:
+        a row for each method; precision and recall by falling score; what the last one finds on the first test scene.
+    """
+    table, curves = [], []
+    total = {name: sum(len(one.labels) for one in scenes[name]) for name in swept}
+    for level, method in enumerate(METHODS):
+        found = {name: search(level, model, scenes[name], *swept[name], overlap) for name in swept}
+        judged = {name: judge(found[name], scenes[name]) for name in swept}
+        threshold = best_threshold(*judged["validation"], total["validation"])
+        table.append({"method": method, **measure(found["test"], scenes["test"], threshold)})
+        curves.append(precision_recall(*judged["test"], total["test"])[1:])
+    first = found["test"][0]
+    return table, curves, {name: part[first["scores"] >= threshold] for name, part in first.items()}
+
+
 @torch.no_grad()
 def search(
-    level: int, model: ConvNet, scenes: list[Scene], boxes: Tensor, outputs: Tensor, args: argparse.Namespace
+    level: int, model: ConvNet, scenes: list[Scene], boxes: Tensor, outputs: Tensor, overlap: float
 ) -> list[dict[str, Tensor]]:
     """Make boxes (M, 4), scores and labels (M,) of what the network said of each scene, by METHODS[level].
 
@@ -161,7 +178,7 @@ def search(
         scores = probability * thing if level >= 3 else probability
         if level == 0:
             scores = scores.masked_fill(boxes[:, 2] - boxes[:, 0] > SIDE, 0)
-        kept = nms(boxes, scores, args.overlap)[:MOST]
+        kept = nms(boxes, scores, overlap)[:MOST]
         places = vote(boxes[kept], boxes, scores) if level >= 2 else boxes[kept]
         scores, labels = scores[kept], labels[kept]
         if level == 4:
@@ -249,7 +266,7 @@ def savings(layers: nn.Sequential, args: argparse.Namespace) -> dict[str, float]
     return {"windows": count, "macs_window": window, "macs_canvas": whole, "ratio": count * window / whole}
 
 
-def report(final: dict) -> None:
+def print_report(final: dict) -> None:
     print(f"{final['things']} things on {final['canvases']} canvases of test pictures")
     columns = {"hit_rate": "hit rate", "precision": "precision", "mean_iou": "mean IoU", "found_unnamed": "found"}
     columns |= {"average_precision": "AP", "threshold": "threshold"}

@@ -1,8 +1,8 @@
 """Five classic convolutional networks, from 1998 to 2014, each sized for pictures of 32 x 32 pixels.
 五个经典卷积网络（1998 至 2014 年），都改成适合 32 × 32 图片的大小。
 
-Convolutions are PyTorch's from here on: conv.py proves ours equal. LeNet-5 keeps its tanh and average pooling; the four
-younger ones have batch normalisation (2015) in place of what they used to keep deep networks trainable.
+Convolutions are PyTorch's from here on: the package conv proves ours equal. LeNet-5 keeps its tanh and average pooling;
+the four younger ones have batch normalisation (2015) in place of what they used to keep deep networks trainable.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,10 @@
-"""Look into a trained network: its filters, its feature maps, what it looks at, what its units want, where it errs.
-看进训练好的网络：它的滤波器、特征图、它盯着哪里、各个单元想看到什么，以及它错在哪里。
+"""Look into a trained network: its filters, what it looks at, what its classes and units want, where it errs.
+看进训练好的网络：它的滤波器、它盯着哪里、各个类别和单元想看到什么，以及它错在哪里。
 
     python chapter_04_cnn_classic/visualize.py    # on 2 CPU cores: 4 min
     python chapter_04_cnn_classic/visualize.py --model_path my_run/best_model.pth --dataset shapes
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -46,6 +45,7 @@ from utils.results import write_results
 MODEL = Path(__file__).resolve().parent / "results" / "best_model.pth"
 VEHICLES = {"airplane", "automobile", "ship", "truck"}
 PATCHES = 4  # photographs beside each drawn picture
+SQUARE, SQUARE_STEP = 8, 2  # what occlusion hides, and how far apart the squares are
 SMALL = {"model": "vgg", "width": 0.1}  # what --dry_run looks into: no weights needed
 
 
@@ -54,9 +54,9 @@ def main(argv: list[str] | None = None) -> None:
     add_output_flags(parser)
     add_data_flag(parser)
     parser.add_argument("--model_path", type=Path, default=MODEL, help="a trained model")
-    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="whose held-out pictures to show it")
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
     parser.add_argument("--pictures", type=positive, default=10_000, help="how many of them to measure on, at most")
-    parser.add_argument("--index", type=natural, default=1, help="which of them shows the filters and feature maps")
+    parser.add_argument("--index", type=natural, default=1, help="which of them shows the filters")
     parser.add_argument("--units", type=positive, default=5, help="units of each stage to draw pictures for")
     parser.add_argument("--steps", type=positive, default=200, help="steps of gradient ascent for each drawn picture")
     parser.add_argument("--samples", type=positive, default=32, help="noisy copies that a smoothed gradient averages")
@@ -77,20 +77,25 @@ def main(argv: list[str] | None = None) -> None:
     p = probabilities(model, images, to_input=to_input)
     matrix = confusion_matrix(p.argmax(dim=1), labels, len(classes)).cpu()
     final = report(p, labels, matrix, classes) | {"count": len(labels), "split": about["split"]}
-    first = images[args.index, None]  # (1, 3, 32, 32)
-    views = looks(model, images, labels, p, classes, args)
-    final["largest_fall"] = {view["class"]: view["occlusion"].max().item() for view in views}
-    rows, final["units"] = units(model, images, classes, args)
-    written = [
-        save_figure(figures.filters(*first_layer(model, first)), args.out_dir / "filters.png"),
-        save_figure(figures.looks(views), args.out_dir / "saliency.png"),
-        save_figure(figures.units(rows), args.out_dir / "units.png"),
-        save_figure(figures.confusion(matrix, *in_groups(classes)), args.out_dir / "confusion.png"),
-        save_figure(figures.mistakes(images, labels, p, classes), args.out_dir / "mistakes.png"),
-    ]
+    views = explain(model, images, labels, p, classes, args.samples)
+    final["occlusion"] = {
+        view["class"]: {"largest_square": view["falls"].max().item(), "largest_mean": view["occlusion"].max().item()}
+        for view in views
+    }
+    (*stages, class_row), final["units"] = draw_units(model, images, classes, args.units, args.steps)
+    drawn = {
+        "filters.png": figures.filters(*first_layer(model, images[args.index, None])),
+        "saliency.png": figures.explanations(views),
+        "classes.png": figures.drawn_classes(class_row),
+        "units.png": figures.drawn_units(stages),
+        "confusion.png": figures.confusion(matrix, *in_groups(classes)),
+        "mistakes.png": figures.mistakes(images, labels, p, classes),
+    }
+    for name, figure in drawn.items():
+        save_figure(figure, args.out_dir / name)
     write_results(args.out_dir / "visualize.json", args, final)
-    show(final)
-    print("\n".join(f"wrote {path}" for path in [*written, args.out_dir / "visualize.json"]))
+    print_report(final)
+    print(f"{', '.join(drawn)} and visualize.json written to {args.out_dir}")
 
 
 # ---- where it errs --------------------------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ def in_groups(classes: list[str]) -> tuple[list[str], list[int], int]:
     return classes, [classes.index(name) for name in order], len(VEHICLES)
 
 
-def show(final: dict) -> None:
+def print_report(final: dict) -> None:
     """Print the figures as tables."""
     print(f"{final['count']:,} {final['split']} pictures: right {final['accuracy']:.2%}, ", end="")
     print(f"among the first two {final['top_2_accuracy']:.2%}, among the first five {final['top_5_accuracy']:.2%}")
@@ -160,7 +165,7 @@ def first_layer(model: ConvNet, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 # ---- what it looks at -----------------------------------------------------------------------------------------------
 
 
-def looks(model: ConvNet, images: Tensor, labels: Tensor, p: Tensor, classes: list[str], args) -> list[dict]:
+def explain(model: ConvNet, images: Tensor, labels: Tensor, p: Tensor, classes: list[str], samples: int) -> list[dict]:
     """Ask of the first picture of each class why the network answers as it does."""
     rows = []
     for label in labels.unique().tolist():
@@ -173,6 +178,7 @@ def looks(model: ConvNet, images: Tensor, labels: Tensor, p: Tensor, classes: li
         def probability(x: Tensor, answer: int = answer) -> Tensor:
             return model(x).softmax(dim=1)[:, answer]
 
+        falls, means = occlusion(probability, x[0], SQUARE, SQUARE_STEP)
         rows.append(
             {
                 "class": classes[label],
@@ -180,8 +186,9 @@ def looks(model: ConvNet, images: Tensor, labels: Tensor, p: Tensor, classes: li
                 "title": f"{classes[answer]} {p[i, answer]:.0%}",
                 "right": answer == label,
                 "gradient": saliency(input_gradient(logit, x))[0],
-                "smoothed": smooth_saliency(logit, x, 0.15, args.samples)[0],
-                "occlusion": occlusion(probability, x[0]),
+                "smoothed": smooth_saliency(logit, x, 0.15, samples)[0],
+                "falls": falls,
+                "occlusion": means,
             }
         )
     return rows
@@ -190,13 +197,16 @@ def looks(model: ConvNet, images: Tensor, labels: Tensor, p: Tensor, classes: li
 # ---- what its units want --------------------------------------------------------------------------------------------
 
 
-def units(model: ConvNet, images: Tensor, classes: list[str], args: argparse.Namespace) -> tuple[list[dict], dict]:
+def draw_units(
+    model: ConvNet, images: Tensor, classes: list[str], most: int, steps: int
+) -> tuple[list[dict], dict[str, dict]]:
     """For some units of each stage, evenly spaced over its channels, and for each class, show what excites them most.
 
     Returns:
-        rows of the figure; and by stage what a unit sees, and how much stronger a drawn picture is than any photograph.
+        a row of the figures for each stage, the classes last; and by stage what a unit sees, and how much stronger a
+        drawn picture is than any photograph.
     """
-    twin, colours = leaky_twin(model), colour_axes(images[:1000].cpu()).to(args.device)
+    twin, colours = leaky_twin(model), colour_axes(images[:1000].cpu()).to(images.device)
     logits = nn.Unflatten(1, (len(classes), 1, 1))  # as if they were feature maps of one place
     paths, leaky = ({**stage_paths(m), "classes": nn.Sequential(m, logits)} for m in (model, twin))
     rows, numbers = [], {}
@@ -204,9 +214,9 @@ def units(model: ConvNet, images: Tensor, classes: list[str], args: argparse.Nam
         field = Field(images.shape[-1]) if name == "classes" else receptive_field(path)
         with torch.no_grad():
             n_channels, height = path(to_input(images[:1])).shape[1:3]
-        count = n_channels if name == "classes" else min(args.units, n_channels)
+        count = n_channels if name == "classes" else min(most, n_channels)
         chosen = [i * n_channels // count for i in range(count)]
-        drawn = draw(leaky[name], chosen, height // 2, field, colours, args.steps)
+        drawn = draw_exciting(leaky[name], chosen, height // 2, field, colours, steps)
         top = top_places(path, map(to_input, images.split(500)), chosen, PATCHES)
         with torch.no_grad():
             answers = path(to_input(drawn))[range(count), chosen, height // 2, height // 2]
@@ -224,7 +234,9 @@ def units(model: ConvNet, images: Tensor, classes: list[str], args: argparse.Nam
     return rows, numbers
 
 
-def draw(maps: nn.Module, channels: list[int], middle: int, field: Field, colours: Tensor, steps: int) -> Tensor:
+def draw_exciting(
+    maps: nn.Module, channels: list[int], middle: int, field: Field, colours: Tensor, steps: int
+) -> Tensor:
     """Draw a picture, (K, 3, 32, 32), uint8, for the middle unit of each channel of `maps`."""
 
     def score(drawn: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def conv2d_loops(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Compute `F.conv2d` as it is defined, one output channel at one place at a time: slow, and the measure of all others.
+    """Compute `F.conv2d` as it is defined, one channel at one place at a time: slow, and the measure of all others.
 
     x (B, C, H, W), weight (O, C/groups, kH, kW), bias (O,) -> (B, O, H', W').
     """

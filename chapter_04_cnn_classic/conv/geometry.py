@@ -21,7 +21,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair = (1, 1), dilation: Pair = (1,
 
 
 def add_windows_(x: Tensor, columns: Tensor, stride: Pair = (1, 1), dilation: Pair = (1, 1)) -> None:
-    """Add columns (B, C, kH, kW, H', W') to x, each number where `windows` reads it from: the transpose of `windows`."""
+    """Add columns (B, C, kH, kW, H', W') to x, each number where `windows` reads it from: its transpose."""
     kh, kw, height, width = columns.shape[2:]
     for u in range(kh):
         for v in range(kw):

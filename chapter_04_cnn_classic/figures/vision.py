@@ -29,48 +29,66 @@ def filters(image: Tensor, weight: Tensor, answers: Tensor, most: int = 32, colu
     return figure
 
 
-def looks(rows: list[dict]) -> Figure:
-    """Draw in a column for each picture what the network says, the two gradients, and the map of occlusion."""
-    figure = canvas(140 + 168 * len(rows), 4 * 168 + 62)
-    for k, label in enumerate(["picture", "gradient", "SmoothGrad", "occlusion"]):
-        write(figure, 128, 36 + 168 * k + 80, label, ha="right", va="center")
-    write(figure, 128, 36 + 4 * 168 + 20, "largest fall", ha="right")
-    for k, row in enumerate(rows):
-        x = 140 + 168 * k
-        write(figure, x + 80, 26, row["title"], color=DARK if row["right"] else RED)
-        show(figure, x, 36, 160, row["picture"])
-        show(figure, x, 36 + 168, 160, row["gradient"], cmap="magma")
-        show(figure, x, 36 + 2 * 168, 160, row["smoothed"], cmap="magma")
-        falls = row["occlusion"].cpu()
+def explanations(views: list[dict]) -> Figure:
+    """Draw in a column for each picture what the network says, the two gradients, and what hiding a square costs.
+
+    Each map has a scale of its own, up to its largest value, or for occlusion its largest fall.
+    """
+    figure = canvas(196 + 168 * len(views), 4 * 168 + 62)
+    labels = ["picture", "gradient", "SmoothGrad", "occlusion"]
+    for k, label in enumerate(labels):
+        write(figure, 184, 36 + 168 * k + 74, label, ha="right")
+        if k:
+            write(figure, 184, 36 + 168 * k + 98, "own scale in each", ha="right", fontsize=7)
+    write(figure, 184, 36 + 4 * 168 + 20, "worst square", ha="right")
+    for k, view in enumerate(views):
+        x = 196 + 168 * k
+        write(figure, x + 80, 26, view["title"], color=DARK if view["right"] else RED)
+        show(figure, x, 36, 160, view["picture"])
+        show(figure, x, 36 + 168, 160, view["gradient"], cmap="magma", vmin=0)
+        show(figure, x, 36 + 2 * 168, 160, view["smoothed"], cmap="magma", vmin=0)
+        falls = view["occlusion"].cpu()
         peak = max(falls.abs().max().item(), 0.05)  # where nothing matters, the map stays pale
-        axes = show(figure, x, 36 + 3 * 168, 160, row["picture"].float().mean(dim=0), cmap="gray", vmin=-120, vmax=300)
+        grey = view["picture"].float().mean(dim=0)
+        axes = show(figure, x, 36 + 3 * 168, 160, grey, cmap="gray", vmin=-120, vmax=300)
         strength = (falls.abs() / peak).clamp(max=1) ** 0.7
         axes.imshow(falls.numpy(), "RdBu_r", vmin=-peak, vmax=peak, alpha=0.8 * strength.numpy(), aspect="auto")
-        write(figure, x + 80, 36 + 4 * 168 + 20, f"{100 * falls.max():.1f} points")
+        write(figure, x + 80, 36 + 4 * 168 + 20, f"−{100 * view['falls'].max():.1f} points")
     return figure
 
 
-def units(rows: list[dict], columns: int = 5) -> Figure:
-    """Draw by stage, and for the classes, the picture drawn for each unit and the patches that excite it most."""
-    lines = [-(-len(row["cells"]) // columns) for row in rows]
-    figure = canvas(292 * columns - 28, sum(48 + 144 * n for n in lines) + 30 * lines[-1])
+def drawn_classes(row: dict, columns: int = 5) -> Figure:
+    """Draw for each class the four photographs that excite it most and the picture drawn for it."""
+    wide, high = 292, 190
+    cells = list(zip(row["names"], row["cells"], strict=True))
+    figure = canvas(wide * min(columns, len(cells)) - 28, high * -(-len(cells) // columns) - 20)
+    for k, (name, (drawn, photographs)) in enumerate(cells):
+        x, y = wide * (k % columns), high * (k // columns)
+        write(figure, x, y + 22, name, ha="left", weight="bold")
+        _with_photographs(figure, x, y + 32, drawn, photographs)
+    return figure
+
+
+def drawn_units(stages: list[dict], columns: int = 5) -> Figure:
+    """Draw by stage the picture drawn for each unit and the patches of photographs that excite it most."""
+    lines = [-(-len(stage["cells"]) // columns) for stage in stages]
+    figure = canvas(292 * columns - 28, sum(48 + 144 * n for n in lines) - 12)
     y = 0
-    for row, n_lines in zip(rows, lines, strict=True):
-        names, field = row["names"], row["field"]
+    for stage, n_lines in zip(stages, lines, strict=True):
+        field = stage["field"]
         sees = f"{field} × {field} pixels" if field < 32 else "the whole picture"
-        title = "the classes" if names else f"stage {row['stage']}: a unit sees {sees}"
-        write(figure, 0, y + 32, title, ha="left", weight="bold")
-        y, step = y + 48, 144 + 30 * bool(names)
-        for k, (drawn, patches) in enumerate(row["cells"]):
-            x, top = 292 * (k % columns), y + step * (k // columns)
-            if names:
-                write(figure, x + 64, top + 22, names[k])
-                top += 30
-            show(figure, x, top + 2, 128, drawn // 8 * 8)  # 32 shades of each colour look the same and store small
-            for i, patch in enumerate(patches):
-                show(figure, x + 132 + 68 * (i % 2), top + 68 * (i // 2), 64, patch // 8 * 8)
-        y += step * n_lines
+        write(figure, 0, y + 32, f"stage {stage['stage']}: a unit sees {sees}", ha="left", weight="bold")
+        for k, (drawn, patches) in enumerate(stage["cells"]):
+            _with_photographs(figure, 292 * (k % columns), y + 48 + 144 * (k // columns), drawn, patches)
+        y += 48 + 144 * n_lines
     return figure
+
+
+def _with_photographs(figure: Figure, x: int, y: int, drawn: Tensor, photographs: list[Tensor]) -> None:
+    """Put a drawn picture at (x, y), and beside it up to four photographs, two in a row."""
+    show(figure, x, y, 132, drawn)
+    for i, photograph in enumerate(photographs):
+        show(figure, x + 136 + 68 * (i % 2), y + 68 * (i // 2), 64, photograph)
 
 
 def confusion(matrix: Tensor, classes: list[str], order: list[int], border: int) -> Figure:

@@ -13,6 +13,7 @@ from chapter_04_cnn_classic.conv import conv2d as conv
 from chapter_04_cnn_classic.conv import conv2d_im2col, conv2d_loops, conv_transpose2d, output_size, windows
 from chapter_04_cnn_classic.conv import fast as conv_fast
 from chapter_04_cnn_classic.conv.fast import conv2d_fft, conv2d_winograd, fast_size
+from chapter_04_cnn_classic.conv.geometry import pair
 
 CONVOLUTIONS = {"loops": conv2d_loops, "im2col": conv2d_im2col, "fft": conv2d_fft, "winograd": conv2d_winograd}
 CHANNELS = {1: (3, 5), 2: (4, 6), 4: (4, 8)}  # groups: channels in and out; 4 groups of 4 channels are depthwise
@@ -99,7 +100,7 @@ def test_winograd_equals_pytorch(batch, size, kernel, settings):
 @pytest.mark.parametrize(("batch", "size", "kernel", "settings"), TRANSPOSED, ids=name)
 def test_the_transposed_convolution_equals_pytorchs(batch, size, kernel, settings):
     inputs = tensors(batch, size, kernel, settings["groups"], transposed=True)
-    steps = zip(*(conv.pair(settings[key]) for key in ("stride", "dilation")), strict=True)
+    steps = zip(*(pair(settings[key]) for key in ("stride", "dilation")), strict=True)
     for output_padding in {0, tuple(max(step) - 1 for step in steps)}:  # the least and the most that is allowed
         chosen = settings | {"output_padding": output_padding}
         same(results(conv_transpose2d, inputs, chosen), results(F.conv_transpose2d, inputs, chosen))
@@ -220,3 +221,29 @@ def test_a_transposed_convolution_refuses_too():
         conv_transpose2d(x, weight, padding=3)
     with pytest.raises(ValueError, match="do not go together"):
         conv_transpose2d(x[:, :3], weight)
+
+
+@pytest.mark.parametrize("convolve", [*CONVOLUTIONS.values(), conv_transpose2d], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_batch_of_0_has_an_output_and_gradients(convolve, groups):
+    inputs = tensors(0, (6, 7), (3, 3), groups, transposed=convolve is conv_transpose2d)
+    reference = F.conv_transpose2d if convolve is conv_transpose2d else F.conv2d
+    settings = {"padding": 1, "groups": groups}
+    same(results(convolve, inputs, settings), results(reference, inputs, settings))
+
+
+@pytest.mark.parametrize("convolve", [*CONVOLUTIONS.values(), conv_transpose2d], ids=lambda f: f.__name__)
+def test_a_bias_has_one_number_for_each_output_channel(convolve):
+    """(1,) would be broadcast, and so would (6, 1, 1): right sums for wrong reasons, and a wrong gradient."""
+    x, weight, bias = tensors(2, (6, 7), (3, 3), 1, transposed=convolve is conv_transpose2d)
+    for bad in (bias[:1], bias[:2], bias[:, None], bias[None], bias.sum()):
+        with pytest.raises(ValueError, match=r"a bias .* output channels"):
+            convolve(x, weight, bad)
+
+
+@pytest.mark.parametrize("convolve", [*CONVOLUTIONS.values(), conv_transpose2d], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("bad", [{"stride": 0}, {"stride": (1, -1)}, {"padding": -1}, {"dilation": 0}, {"groups": 0}])
+def test_settings_out_of_range_are_refused(convolve, bad):
+    x, weight, _ = tensors(2, (6, 7), (3, 3), 1, transposed=convolve is conv_transpose2d)
+    with pytest.raises(ValueError, match=r"out of range|do not go together"):
+        convolve(x, weight, **bad)

@@ -10,6 +10,7 @@ import torch
 
 from chapter_04_cnn_classic import demo_conv_math as demo
 from chapter_04_cnn_classic.conv import conv2d_loops
+from chapter_04_cnn_classic.conv.kernels import KERNELS, convolve, most_varied_window, peak
 from utils.errors import UserError
 
 SUM = re.compile(r"((?:[-+*/().\d]| (?! ))+) = (-?\d+(?:\.\d+)?)")  # such as "1*1 + 2*3 - 1*2 = 5"
@@ -47,9 +48,9 @@ def test_rule_and_gradient_agree_in_the_file(lesson):
 
 def test_kernels_do_what_their_names_say():
     ramp = torch.arange(8.0, dtype=torch.float64).expand(8, 8)  # brighter by 1 with each column
-    made = {name: demo.convolve(ramp, kernel) for name, kernel in demo.KERNELS.items()}
+    made = {name: convolve(ramp, kernel) for name, kernel in KERNELS.items()}
     for name in ("box blur", "Gaussian blur", "identity", "sharpen"):  # symmetric, and their sum is 1
-        margin = len(demo.KERNELS[name]) // 2
+        margin = len(KERNELS[name]) // 2
         torch.testing.assert_close(made[name], ramp[margin:-margin, margin:-margin], rtol=0, atol=1e-12)
     assert (made["Sobel, across"] == 8).all() and not made["Sobel, down"].any() and not made["Laplacian"].any()
 
@@ -57,15 +58,15 @@ def test_kernels_do_what_their_names_say():
 def test_convolve_is_cross_correlation_as_defined():
     x, kernel = torch.randn(7, 9, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
     expected = conv2d_loops(x[None, None], kernel[None, None], stride=2, padding=1)[0, 0]
-    torch.testing.assert_close(demo.convolve(x, kernel, stride=2, padding=1), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(convolve(x, kernel, stride=2, padding=1), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_liveliest_piece_finds_itself(seed):
+def test_the_most_varied_window_finds_itself(seed):
     picture = torch.randn(20, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    piece, place = demo.liveliest_piece(picture, 5)
-    answer = demo.convolve(picture, piece)
-    assert demo.peak(answer) == place
+    piece, place = most_varied_window(picture, 5)
+    answer = convolve(picture, piece)
+    assert peak(answer) == place
     assert answer[place] == pytest.approx(piece.square().sum().item())
 
 

@@ -318,10 +318,10 @@ def test_with_perfect_outputs_everything_is_found(small):
     boxes = window_boxes(5, 7, 8)
     near = iou(boxes, truth.boxes).amax(dim=1)
     outputs = torch.cat([torch.zeros(35, 2), 20 * (near[:, None] - 0.8)], dim=1)[None]
-    found = detect.search(4, Oracle(), [truth], boxes, outputs, small)
+    found = detect.search(4, Oracle(), [truth], boxes, outputs, small.overlap)
     result = detect.measure(found, [truth], threshold=0.5)
     assert result["hit_rate"] == result["precision"] == result["found_unnamed"] == 1 and result["mean_iou"] > 0.9
-    found = detect.search(3, Oracle(), [truth], boxes, outputs, small)
+    found = detect.search(3, Oracle(), [truth], boxes, outputs, small.overlap)
     assert detect.measure(found, [truth], threshold=0.1)["found_unnamed"] == 1
 
 

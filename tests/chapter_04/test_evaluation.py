@@ -3,6 +3,7 @@
 """
 
 import math
+import re
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from chapter_04_cnn_classic.attribution import (
     top_places,
 )
 from chapter_04_cnn_classic.conv.receptive_field import Field
-from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES
+from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, MEAN_GREY
 from chapter_04_cnn_classic.evaluation import (
     confusion_matrix,
     mistakes_within,
@@ -105,23 +106,48 @@ def test_occlusion_is_its_loop(height, width, size, stride):
     net = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * height * width, 1))
     net = net.double().requires_grad_(False)
     x = torch.randn(2, height, width, dtype=torch.float64)
-    total, count = torch.zeros(height, width, dtype=torch.float64), torch.zeros(height, width)
+    total, count, each = torch.zeros(height, width, dtype=torch.float64), torch.zeros(height, width), []
     for top in range(stride - size, height, stride):
         for left in range(stride - size, width, stride):
             square = (slice(max(top, 0), top + size), slice(max(left, 0), left + size))
             hidden = x.clone()
             hidden[:, square[0], square[1]] = 0.3
-            total[square] += (net(x[None]) - net(hidden[None])).item()
+            each.append((net(x[None]) - net(hidden[None])).item())
+            total[square] += each[-1]
             count[square] += 1
-    found = occlusion(lambda x: net(x)[:, 0], x, size, stride, fill=0.3, chunk=7)
+    falls, means = occlusion(lambda x: net(x)[:, 0], x, size, stride, fill=0.3, chunk=7)
     assert count.min() >= 1
-    torch.testing.assert_close(found, total / count, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(falls, torch.tensor(each, dtype=torch.float64).view(falls.shape), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(means, total / count, rtol=1e-12, atol=1e-12)
 
 
 def test_hiding_single_pixels_of_a_linear_score_takes_their_terms_away():
     weight, score = linear(3, 4, 4)
     x = torch.randn(3, 4, 4, dtype=torch.float64)
-    torch.testing.assert_close(occlusion(score, x, 1, 1), (weight * x).sum(dim=0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(occlusion(score, x, 1, 1)[1], (weight * x).sum(dim=0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(6, 1), (1, 6), (1,), (6, 3), (5,)])
+def test_labels_of_another_shape_are_refused(shape):
+    """Broadcasting would make a number of them without a word."""
+    labels, scores = torch.zeros(shape, dtype=torch.int64), torch.rand(6, 3)
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
+        top_k_accuracy(scores, labels, 2)
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
+        confusion_matrix(ANSWERS, labels, 3)
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
+        mistakes_within(torch.ones(6, 6), labels)
+
+
+@pytest.mark.parametrize("wrong", [3, -1])
+def test_classes_out_of_range_are_refused(wrong):
+    labels = LABELS.clone()
+    labels[2] = wrong
+    for answers, truth in ((ANSWERS, labels), (labels, ANSWERS)):
+        with pytest.raises(ValueError, match="for 3 classes"):
+            confusion_matrix(answers, truth, 3)
+    with pytest.raises(ValueError, match="for 3 classes"):
+        top_k_accuracy(torch.rand(6, 3), labels, 1)
 
 
 # --- what its units want ----------------------------------------------------------------------------------------------
@@ -197,7 +223,7 @@ def test_a_crop_is_what_the_unit_sees():
     field = Field(size=4, jump=2, start=-1)
     assert torch.equal(visualize.crop(image, field, 1, 2), image[:, 1:5, 3:7])
     corner = visualize.crop(image, field, 0, 0)
-    assert torch.equal(corner[:, 1:, 1:], image[:, :3, :3]) and (corner[:, 0] == visualize.GREY).all()
+    assert torch.equal(corner[:, 1:, 1:], image[:, :3, :3]) and (corner[:, 0] == MEAN_GREY).all()
     assert torch.equal(visualize.crop(image, Field(size=9), 0, 0), image)
 
 

@@ -120,3 +120,28 @@ def test_what_does_not_go_together_is_refused(pool):
         pool(torch.zeros(1, 1, 3, 5), 4)
     with pytest.raises(ValueError, match="more than half"):
         pool(torch.zeros(1, 1, 5, 5), 3, padding=2)
+
+
+@pytest.mark.parametrize(("size", "dilation"), [((1, 1), 2), ((1, 9), (2, 1)), ((2, 2), 3)])
+def test_a_window_in_the_padding_alone_is_refused(size, dilation):
+    """Its maximum would be minus infinity, and its gradient would go to a pixel that it does not see."""
+    with pytest.raises(ValueError, match="lies in the padding"):
+        max_pool2d(torch.ones(1, 1, *size), 2, 1, 1, dilation)
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_a_batch_of_0(pool):
+    x = double(0, 2, 5, 7).requires_grad_()
+    y = pool(x)
+    assert y.shape == (0, 2, *pool(double(1, 2, 5, 7)).shape[2:])
+    assert torch.autograd.grad(y.sum(), x)[0].shape == x.shape
+
+
+def test_what_pytorch_refuses_too():
+    x = double(1, 2, 5, 7)
+    for call in (
+        *(lambda: max_pool2d(x, 0), lambda: avg_pool2d(x, 2, 0), lambda: max_pool2d(x, 2, 1, -1)),
+        *(lambda: adaptive_avg_pool2d(x, 0), lambda: adaptive_max_pool2d(x[:, :, :0], 2), lambda: max_pool2d(x[0], 2)),
+    ):
+        with pytest.raises(ValueError, match="out of range|should be"):
+            call()
