@@ -1,151 +1,31 @@
-"""One sequence into another: a GRU reads, two GRUs write, and attention tells the writer where to look.
-把一个序列变成另一个：一个 GRU 读，两个 GRU 写，注意力告诉写的一方该看哪里。
+"""One sequence into another: a GRU reads in both directions, and a decoder with attention writes.
+把一个序列变成另一个：双向 GRU 读，带注意力的解码器写。
 """
-
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from chapter_06_rnn_lstm_seq.recurrent import GRU
-from chapter_07_attention_mechanism.attention import (
-    SCORES,
-    Attention,
-    MultiHeadAttention,
-    padding_mask,
-    scaled_dot_product_attention,
-)
-
-ATTENTIONS = [*SCORES, "multihead", "none"]
+from chapter_07_attention_mechanism.attention import padding_mask
+from chapter_07_attention_mechanism.decoder import AttentionDecoder, DecoderConfig, Memory
 
 
-@dataclass
-class Seq2SeqConfig:
-    """What rebuilds a model. Source and target share one vocabulary and one table of embeddings."""
+class Seq2Seq(AttentionDecoder):
+    """Encoder and decoder; each place of the memory knows the whole source (Bahdanau et al. 2015, section 3.2)."""
 
-    vocabulary: int
-    embedding: int = 192
-    hidden: int = 320  # width D of what is read, asked and written
-    attention: str = "additive"
-    n_heads: int = 4  # of "multihead"
-    copy: bool = False
-    dropout: float = 0.3
-
-
-class Memory(NamedTuple):
-    """What has been read: of each batch row, so that rows can be repeated and reordered."""
-
-    values: Tensor  # (B, S, D), what each place of the source says
-    mask: Tensor  # (B, 1, S), which places are no padding
-    prepared: Tensor  # what attention makes of the values once and for all
-    source: Tensor  # (B, S), the tokens
-
-
-class FixedVector(nn.Module):
-    """No attention: whatever is asked, the answer is the one vector in which reading ended (Sutskever et al. 2014)."""
-
-    def prepare(self, values: Tensor) -> Tensor:
-        return values
-
-    def forward(self, queries: Tensor, values: Tensor, mask: Tensor, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        last = mask.sum(dim=-1, keepdim=True) - 1  # (B, 1, 1): where the forward direction ended
-        width = values.shape[-1] // 2
-        forward = values[..., :width].gather(1, last.expand(-1, 1, width))  # (B, 1, D/2)
-        context = torch.cat([forward, values[:, :1, width:]], dim=-1)  # (B, 1, D): the backward one ended in front
-        weights = queries.new_zeros(*queries.shape[:2], values.shape[1])
-        return context.expand(-1, queries.shape[1], -1), weights
-
-
-class MultiHeadLookup(MultiHeadAttention):
-    """Multi-head cross-attention, called as `Attention` is; its weights are the mean over the heads."""
-
-    def prepare(self, values: Tensor) -> Tensor:
-        return torch.stack(self.project(values, 1, 2), dim=1)  # (B, 2, H, S, D/H)
-
-    def forward(self, queries: Tensor, values: Tensor, mask: Tensor, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        [q], (k, v) = self.project(queries, 0, 0), prepared.unbind(dim=1)
-        heads, weights = scaled_dot_product_attention(q, k, v, mask[:, None])
-        return self.join(heads), weights.mean(dim=1)
-
-
-def make_attention(config: Seq2SeqConfig) -> nn.Module:
-    """Return the module that answers queries (B, T, D) from a memory."""
-    if config.attention == "none":
-        return FixedVector()
-    if config.attention == "multihead":
-        return MultiHeadLookup(config.hidden, config.n_heads)
-    return Attention(SCORES[config.attention](config.hidden, config.hidden, config.hidden))
-
-
-class Seq2Seq(nn.Module):
-    """Encoder and decoder with attention between them (Bahdanau et al. 2015; two-storey decoder: Wu et al. 2016, 3).
-
-    The encoder reads in both directions, so each place knows the whole source. The decoder's lower GRU asks, attention
-    answers, the upper GRU goes on from the answer. The lower one never hears the answer: so in training, where all
-    tokens of the target are known, every place is computed at once.
-    """
-
-    def __init__(self, config: Seq2SeqConfig):
-        super().__init__()
-        if config.copy and config.attention == "none":
-            raise ValueError("without attention nothing points at what to copy")
-        width = config.hidden
-        self.config = config
-        self.embedding = nn.Embedding(config.vocabulary, config.embedding)
-        nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
-        self.reader = GRU(config.embedding, width // 2, bidirectional=True)
-        self.starts = nn.Linear(width, 2 * width)
-        self.asker = GRU(config.embedding, width)
-        self.attention = make_attention(config)
-        self.writer = GRU(width, width)
-        self.head = nn.Linear(2 * width, config.embedding)
-        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
-        self.copy_gate = nn.Linear(2 * width, 1) if config.copy else None
-        self.dropout = nn.Dropout(config.dropout)
+    def __init__(self, config: DecoderConfig):
+        super().__init__(config)
+        self.reader = GRU(config.embedding, config.hidden // 2, bidirectional=True)
+        self.starts = nn.Linear(config.hidden, 2 * config.hidden)
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Memory, tuple[Tensor, Tensor]]:
         """Read the source (B, S); return its memory, and the states (B, D) in which the decoder's two GRUs start."""
-        embedded = self.dropout(self.embedding(source))  # (B, S, E)
-        values, ends = self.reader(embedded, lengths=lengths)  # (B, S, D), (2, B, D/2)
+        values, ends = self.reader(self.dropout(self.embedding(source)), lengths=lengths)  # (B, S, D), (2, B, D/2)
         asker, writer = torch.tanh(self.starts(ends.transpose(0, 1).flatten(1))).chunk(2, dim=-1)  # each (B, D)
         values = self.dropout(values)
         mask = padding_mask(lengths, source.shape[1])
         return Memory(values, mask, self.attention.prepare(values), source), (asker, writer)
 
-    def decode(
-        self, tokens: Tensor, memory: Memory, states: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-        """Go on writing after the tokens (B, T).
-
-        Returns:
-            The log-probabilities (B, T, V) of each next token, the states (B, D) after the last, the weights (B, T, S).
-        """
-        embedded = self.dropout(self.embedding(tokens))  # (B, T, E)
-        queries, asker = self.asker(embedded, states[0][None])  # (B, T, D), (1, B, D)
-        context, weights = self.attention(queries, memory.values, memory.mask, memory.prepared)  # (B, T, D), (B, T, S)
-        written, writer = self.writer(self.dropout(queries + context), states[1][None])  # (B, T, D), (1, B, D)
-        both = torch.cat([written + queries, context], dim=-1)  # (B, T, 2 D)
-        hidden = self.dropout(torch.tanh(self.head(both)))  # (B, T, E)
-        logits = nn.functional.linear(hidden, self.embedding.weight, self.bias.to(hidden.dtype))  # (B, T, V)
-        log_p = logits.float().log_softmax(dim=-1)
-        if self.copy_gate is not None:
-            log_p = self._copy(log_p, self.copy_gate(both).float(), weights.float(), memory.source)
-        return log_p, (asker[0], writer[0]), weights
-
-    @staticmethod
-    def _copy(log_p: Tensor, gate: Tensor, weights: Tensor, source: Tensor) -> Tensor:
-        """Mix: write a token of one's own, or copy the one that attention points to (See et al. 2017, equation 9)."""
-        own, copied = nn.functional.logsigmoid(gate), nn.functional.logsigmoid(-gate)  # (B, T, 1) each
-        pointed = torch.zeros_like(log_p).scatter_add(2, source[:, None].expand_as(weights), weights)  # (B, T, V)
-        return torch.logaddexp(own + log_p, copied + pointed.clamp(min=1e-20).log())
-
     def forward(self, source: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
         """Return the log-probabilities (B, T, V) of what follows each of the target's tokens (B, T)."""
         return self.decode(tokens, *self.encode(source, lengths))[0]
-
-    def step(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple]:
-        """One step of decoding, as `decoding.py` calls it; the state is what `encode` returns."""
-        memory, states = state
-        log_p, states, _ = self.decode(tokens[:, None], Memory(*memory), states)
-        return log_p[:, 0], (memory, states)

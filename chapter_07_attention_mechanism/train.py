@@ -24,7 +24,7 @@ from chapter_03_optimization_regularization.optimizers.averaging import EMA
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
-from chapter_07_attention_mechanism.seq2seq import ATTENTIONS
+from chapter_07_attention_mechanism.decoder import ATTENTIONS
 from chapter_07_attention_mechanism.tasks.dates import Dates
 from chapter_07_attention_mechanism.tasks.translate import Translate
 from chapter_07_attention_mechanism.vocab import PAD_ID

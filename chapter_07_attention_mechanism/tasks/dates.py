@@ -9,8 +9,9 @@ from torch import Tensor
 
 from chapter_07_attention_mechanism.dataset.batching import pad, pad_targets
 from chapter_07_attention_mechanism.dataset.dates import HELD_OUT, SEEN, Example, all_dates, draw_examples, write
+from chapter_07_attention_mechanism.decoder import DecoderConfig
 from chapter_07_attention_mechanism.decoding import greedy
-from chapter_07_attention_mechanism.seq2seq import Seq2Seq, Seq2SeqConfig
+from chapter_07_attention_mechanism.seq2seq import Seq2Seq
 from chapter_07_attention_mechanism.vocab import EOS_ID, Vocabulary
 from utils.evaluating import evaluating
 
@@ -28,7 +29,7 @@ class Dates:
 
     def __init__(self, config: dict, batch_size: int, device: torch.device, test_count: int = 2000):
         self.vocabulary = date_vocabulary()
-        self.config = Seq2SeqConfig(len(self.vocabulary), **config)
+        self.config = DecoderConfig(len(self.vocabulary), **config)
         self.batch_size, self.device = batch_size, device
         generator = torch.Generator().manual_seed(1)
         self.validation = draw_examples(200, generator, test=False)

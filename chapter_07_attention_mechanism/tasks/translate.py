@@ -11,8 +11,9 @@ from chapter_07_attention_mechanism.bleu import corpus_bleu
 from chapter_07_attention_mechanism.dataset.batching import LengthBuckets, pad, pad_targets
 from chapter_07_attention_mechanism.dataset.multi30k import multi30k
 from chapter_07_attention_mechanism.dataset.toy_pairs import toy_pairs
+from chapter_07_attention_mechanism.decoder import DecoderConfig
 from chapter_07_attention_mechanism.decoding import beam_search
-from chapter_07_attention_mechanism.seq2seq import Seq2Seq, Seq2SeqConfig
+from chapter_07_attention_mechanism.seq2seq import Seq2Seq
 from chapter_07_attention_mechanism.vocab import BOS_ID, EOS_ID, Vocabulary, join
 from utils.evaluating import evaluating
 
@@ -62,7 +63,7 @@ class Translate:
         self.device = device
         train, self.validation, self.test = load_pairs(dataset, root)
         self.vocabulary = Vocabulary.of_subwords((text for pair in train for text in pair), pieces)
-        self.config = Seq2SeqConfig(len(self.vocabulary), **config)
+        self.config = DecoderConfig(len(self.vocabulary), **config)
         self.sources, self.targets = (
             [self.vocabulary.encode(self.vocabulary.split(pair[side])) for pair in train] for side in (0, 1)
         )

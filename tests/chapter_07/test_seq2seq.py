@@ -5,8 +5,9 @@
 import pytest
 import torch
 
+from chapter_07_attention_mechanism.decoder import ATTENTIONS, DecoderConfig, Memory
 from chapter_07_attention_mechanism.decoding import beam_search, greedy
-from chapter_07_attention_mechanism.seq2seq import ATTENTIONS, Memory, Seq2Seq, Seq2SeqConfig
+from chapter_07_attention_mechanism.seq2seq import Seq2Seq
 from chapter_07_attention_mechanism.vocab import BOS_ID, EOS_ID
 
 SOURCE, LENGTHS = torch.randint(4, 12, (3, 7)), torch.tensor([7, 1, 4])
@@ -15,7 +16,7 @@ TOKENS = torch.randint(4, 12, (3, 5))
 
 def build(attention, copy=False):
     torch.manual_seed(0)
-    config = Seq2SeqConfig(vocabulary=12, embedding=6, hidden=8, attention=attention, n_heads=2, copy=copy)
+    config = DecoderConfig(vocabulary=12, embedding=6, hidden=8, attention=attention, n_heads=2, copy=copy)
     return Seq2Seq(config).double().eval()
 
 
@@ -78,7 +79,7 @@ def test_without_attention_the_source_is_one_vector():
 def test_a_tiny_model_learns_to_reverse(attention):
     """Reverse four letters, from 200 batches: attention has to look at another place each time."""
     torch.manual_seed(0)
-    model = Seq2Seq(Seq2SeqConfig(12, 16, 32, attention, n_heads=2, dropout=0.0))
+    model = Seq2Seq(DecoderConfig(12, 16, 32, attention, n_heads=2, dropout=0.0))
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     lengths, ends = torch.full((64,), 4), torch.full((64, 1), EOS_ID)
     for _ in range(200):
