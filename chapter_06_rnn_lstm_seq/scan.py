@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-WIDE = 4096  # numbers in a step that keep one CPU core busy by themselves; benchmark.py draws where the two cross
+WIDE = 2048  # numbers in a step that keep one CPU core busy by themselves; benchmark.py draws where the two cross
 
 
 def linear_recurrence(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
@@ -49,18 +49,37 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dh_all):
         a, h0, h = ctx.saved_tensors
-        last = dh_all[-1:]  # nothing comes after it
-        dh = torch.cat([solve(a[1:].flip(0), dh_all[:-1].flip(0), last[0]).flip(0), last])  # (T, ...)
-        before = torch.cat([h0[None], h[:-1]])
-        return dh * before, dh, a[0] * dh[0]
+        dh = solve_backwards(a, dh_all)  # (T, ...)
+        da = torch.empty_like(h)
+        torch.mul(dh[0], h0, out=da[0])
+        torch.mul(dh[1:], h[:-1], out=da[1:])
+        return da, dh, a[0] * dh[0]
+
+
+def is_wide(h: Tensor) -> bool:
+    """Say whether single steps are the faster way for states like h (...).
+
+    The tree does 2.5 times the work, but in few and large pieces. A CPU core that has enough to do in every single step
+    gains nothing from that.
+    """
+    return h.device.type == "cpu" and h.numel() >= WIDE
 
 
 def solve(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
-    """Solve the recurrence in the way that suits: the tree does 2.5 times the work, but in few and large pieces.
+    """Solve h_t = a_t h_(t-1) + b_t from h0 on: a and b (T, ...), h0 (...) -> (T, ...)."""
+    return step_by_step(a, b, h0) if is_wide(h0) else merge_pairs(a, b, h0)
 
-    A CPU core that has enough to do in every single step gains nothing from that.
-    """
-    return step_by_step(a, b, h0) if b.device.type == "cpu" and h0.numel() >= WIDE else merge_pairs(a, b, h0)
+
+def solve_backwards(a: Tensor, b: Tensor) -> Tensor:
+    """Solve g_t = a_(t+1) g_(t+1) + b_t from the end, where g = b: a and b (T, ...) -> (T, ...)."""
+    g = torch.empty_like(a)
+    g[-1] = b[-1]
+    if is_wide(g[-1]):
+        for t in range(len(g) - 2, -1, -1):
+            torch.addcmul(b[t], a[t + 1], g[t + 1], out=g[t])
+    else:
+        g[:-1] = merge_pairs(a[1:].flip(0), b[:-1].flip(0), b[-1]).flip(0)
+    return g
 
 
 def step_by_step(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+sigmoid_backward = torch.ops.aten.sigmoid_backward  # (dy, y) -> dy y (1 - y), without tensors in between
+tanh_backward = torch.ops.aten.tanh_backward  # (dy, y) -> dy (1 - y^2)
+
 
 def fused_rnn(x: Tensor, h0: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor]:
     """x (T, B, D), h0 (B, H) -> (h,), h (T, B, H) after every step: `unroll(rnn_cell, ...)`, faster."""
@@ -50,7 +53,7 @@ class _RNN(torch.autograd.Function):
         da = torch.empty_like(h)  # (T, B, H): gradients of what goes into the tanh
         dh = dh_all[-1]
         for t in range(len(h) - 1, -1, -1):
-            torch.mul(dh, 1 - h[t].square(), out=da[t])
+            da[t] = tanh_backward(dh, h[t])
             dh = da[t] @ w_hh  # (B, H): by W_hh back to the step before
             if t:
                 dh += dh_all[t - 1]
@@ -86,11 +89,11 @@ class _LSTM(torch.autograd.Function):
             di, df, dg, do = da[t].chunk(4, dim=-1)
             dh = dh if dh_all is None else dh + dh_all[t]
             dc = dc if dc_all is None else dc + dc_all[t]
-            dc = dc + dh * o * (1 - tanh_c[t].square())  # from h = o tanh(c)
-            torch.mul(dh * tanh_c[t], o * (1 - o), out=do)
-            torch.mul(dc * g, i * (1 - i), out=di)  # from c' = f c + i g
-            torch.mul(dc * i, 1 - g.square(), out=dg)
-            torch.mul(dc * (c[t - 1] if t else c0), f * (1 - f), out=df)
+            dc = dc + tanh_backward(dh * o, tanh_c[t])  # from h = o tanh(c)
+            do.copy_(sigmoid_backward(dh * tanh_c[t], o))
+            di.copy_(sigmoid_backward(dc * g, i))  # from c' = f c + i g
+            df.copy_(sigmoid_backward(dc * (c[t - 1] if t else c0), f))
+            dg.copy_(tanh_backward(dc * i, g))
             dc = dc * f  # the way on which nothing is multiplied by a matrix
             dh = da[t] @ w_hh
         return _dx(ctx, da, w_ih), dh, dc, *_dweights(da, da, x, h0, h)
@@ -125,9 +128,9 @@ class _GRU(torch.autograd.Function):
             r, z, n = gates[t].chunk(3, dim=-1)  # each (B, H)
             dr, dz, dn = da_x[t].chunk(3, dim=-1)
             dh = dh + dh_all[t]
-            torch.mul(dh * (1 - z), 1 - n.square(), out=dn)  # from h' = z h + (1 - z) n
-            torch.mul(dh * ((h[t - 1] if t else h0) - n), z * (1 - z), out=dz)
-            torch.mul(dn * n_h[t], r * (1 - r), out=dr)
+            dn.copy_(tanh_backward(dh * (1 - z), n))  # from h' = z h + (1 - z) n
+            dz.copy_(sigmoid_backward(dh * ((h[t - 1] if t else h0) - n), z))
+            dr.copy_(sigmoid_backward(dn * n_h[t], r))
             da_h[t] = da_x[t]
             da_h[t].chunk(3, dim=-1)[2].mul_(r)
             dh = torch.addmm(dh * z, da_h[t], w_hh)  # past the gates, and through them
