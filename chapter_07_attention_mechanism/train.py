@@ -1,7 +1,8 @@
-"""Train a model with attention: on dates, or on German sentences to be put into English.
-训练带注意力的模型：规范日期，或把德语句子译成英语。
+"""Train a model with attention: to write dates properly, to put German into English, to say what is on a picture.
+训练带注意力的模型：规范日期、把德语译成英语、描述图片。
 
     python chapter_07_attention_mechanism/train.py    # dates, made here: 5 min
+    python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 10 min
     python chapter_07_attention_mechanism/train.py --task translate    # Multi30k: on 2 CPU cores about 70 min
     python chapter_07_attention_mechanism/train.py --task translate --dataset toy --max_steps 200    # no download
     python chapter_07_attention_mechanism/train.py --resume    # after an interruption, to the same numbers
@@ -25,6 +26,7 @@ from chapter_03_optimization_regularization.optimizers.clipping import clip_by_n
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_07_attention_mechanism.decoder import ATTENTIONS
+from chapter_07_attention_mechanism.tasks.caption import Caption
 from chapter_07_attention_mechanism.tasks.dates import Dates
 from chapter_07_attention_mechanism.tasks.translate import Translate
 from chapter_07_attention_mechanism.vocab import PAD_ID
@@ -36,8 +38,10 @@ from utils.results import write_results
 from utils.tables import final_lines
 from utils.timer import Timer
 
+Task = Dates | Caption | Translate
 RECIPES = {
     "dates": {"max_steps": 2000, "batch_size": 64, "embedding": 64, "hidden": 128, "dropout": 0.1},
+    "caption": {"max_steps": 3000, "batch_size": 64, "embedding": 32, "hidden": 128, "dropout": 0.1},
     "translate": {"max_steps": 6000, "batch_size": 3000, "embedding": 192, "hidden": 320, "dropout": 0.4},
 }
 TINY = {"dataset": "toy", "max_steps": 4, "batch_size": 100, "embedding": 8, "hidden": 8, "pieces": 60, "amp": "off"}
@@ -52,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     config |= {"attention": args.attention, "copy": args.copy}
     if args.task == "dates":
         task = Dates(config, args.batch_size, args.device, args.test_count)
+    elif args.task == "caption":
+        task = Caption(config, args.batch_size, args.device, args.test_count)
     else:
         task = Translate(args.dataset, args.data_root, args.pieces, config, args.batch_size, args.device)
     model, history, seconds = train(task, args, args.out_dir / "state.pth")
@@ -72,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", default="dates", choices=RECIPES, help="what to learn")
     parser.add_argument("--dataset", default="full", choices=["full", "toy"], help="full: Multi30k; toy: made up here")
     parser.add_argument("--pieces", type=positive, default=5000, help="subwords that both languages share (translate)")
-    parser.add_argument("--test_count", type=positive, default=2000, help="dates to test on")
+    parser.add_argument("--test_count", type=positive, default=2000, help="dates or pictures to test on")
     parser.add_argument(
         "--attention", default="additive", choices=ATTENTIONS, help="how places of the source are found"
     )
@@ -90,7 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(task: Dates | Translate, args: argparse.Namespace, state_path: Path) -> tuple[nn.Module, list[dict], float]:
+def train(
+    task: Dates | Caption | Translate, args: argparse.Namespace, state_path: Path
+) -> tuple[nn.Module, list[dict], float]:
     """Train, save the state every so many steps; return the model (with --ema its average), history and seconds."""
     model = task.build().to(args.device)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
