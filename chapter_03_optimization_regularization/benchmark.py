@@ -4,7 +4,8 @@
     python chapter_03_optimization_regularization/benchmark.py      # 40 s on 2 CPU cores
 
 No network runs: the tensors have a Transformer's sizes, and their gradients are random numbers. Those that are compared
-take turns in one process, each on tensors of its own, and must end at the same numbers.
+take turns in one process, each on tensors of its own, and must end at the same numbers. AdamW is timed on two other
+sets of ten million numbers as well, one large tensor and a hundred of 100,000: ratios depend on the sizes.
 
 PyTorch's default Adam takes new memory for its square roots in every step. Whether that is memory that the process has
 kept, or pages that the system must hand out and clear first, can double its time: on a CPU that ratio is the least
@@ -24,6 +25,7 @@ from chapter_03_optimization_regularization import optimizers
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
+from utils.spread import over_seeds
 from utils.timer import compare_times
 
 LR = 1e-3
@@ -41,6 +43,7 @@ CLASSES = {
     "lion": ("Lion", {}),
     "muon": ("Muon", {}),
 }
+RACES = 5  # over AdamW's other tensors; the spread of their ratios says how far one can be trusted
 VARIANTS = {"adamw": ("foreach", "fused"), "sgd": ("foreach", "fused")}  # PyTorch's other implementations
 LABELS = {"sgd": "SGD with\nmomentum", "amsgrad": "AMSGrad"}  # where it is not the class's name
 COLOUR_OF = {"ours": COLOURS[1], "default": COLOURS[0], "foreach": COLOURS[5], "fused": COLOURS[2]}
@@ -52,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive, default=50, help="how often each step is timed (Muon's: a tenth)")
     parser.add_argument("--width", type=positive, default=384, help="numbers that stand for a token")
     parser.add_argument("--blocks", type=positive, default=6, help="Transformer blocks")
-    args = begin(parser, argv, dry_run={"rounds": 2, "width": 16, "blocks": 1})
+    parser.add_argument("--numbers", type=positive, default=10_000_000, help="in one tensor, or in a hundred together")
+    args = begin(parser, argv, dry_run={"rounds": 2, "width": 16, "blocks": 1, "numbers": 10_000})
 
     shapes = transformer_shapes(args.width, args.blocks)
     times, final = {}, {"parameters": sum(torch.Size(shape).numel() for shape in shapes)}
@@ -70,8 +74,11 @@ def main(argv: list[str] | None = None) -> None:
                 ratio = f"{name}_ratio" if who == "default" else f"{name}_{who}_ratio"
                 final[ratio] = times[name]["ours"] / seconds
         print(row(name, times[name]))
+    for name, sizes in {"one": [(args.numbers,)], "many": 100 * [(max(1, args.numbers // 100),)]}.items():
+        final |= repeated_race(name, sizes, args.rounds, args.seed, args.device)
     write_results(args.out_dir / "optimizer_speed.json", args, final)
-    print(f"our AdamW takes {final['adamw_ratio']:.2f} times PyTorch's default, {final['adamw_fused_ratio']:.2f} fused")
+    for name, what in (("", "these tensors"), ("_one", "one large tensor"), ("_many", "a hundred of a hundredth each")):
+        print(f"AdamW's time on {what}: {final[f'adamw{name}_ratio']:.2f} of PyTorch's default")
     print(f"wrote {plot(times, args.out_dir / 'optimizer_speed.png')}")
 
 
@@ -83,13 +90,20 @@ def transformer_shapes(width: int, blocks: int, vocabulary: int = 256, context: 
     return [(vocabulary, width), (context, width), *(attention + feed_forward + norms) * blocks]
 
 
-def race(name: str, shapes: list[tuple[int, ...]], rounds: int, seed: int, device: torch.device) -> dict[str, float]:
+def race(
+    name: str,
+    shapes: list[tuple[int, ...]],
+    rounds: int,
+    seed: int,
+    device: torch.device,
+    variants: tuple[str, ...] | None = None,
+) -> dict[str, float]:
     """Return the median seconds of a step of "ours", and of PyTorch's "default" and variants if it has any."""
     kind, settings = CLASSES[name]
     contenders = {"ours": getattr(optimizers, kind)(tensors(shapes, seed, device), lr=LR, **settings)}
     if theirs := getattr(torch.optim, kind, None):  # there is no Lion, and in older versions no Muon
         contenders["default"] = theirs(tensors(shapes, seed, device), lr=LR, **settings)
-        for variant in VARIANTS.get(name, ()):
+        for variant in VARIANTS.get(name, ()) if variants is None else variants:
             contenders[variant] = theirs(tensors(shapes, seed, device), lr=LR, **settings, **{variant: True})
     steps: dict[str, Callable] = {who: optimizer.step for who, optimizer in contenders.items()}
     seconds = compare_times(steps, rounds, warmup=max(1, rounds // 10))
@@ -99,6 +113,18 @@ def race(name: str, shapes: list[tuple[int, ...]], rounds: int, seed: int, devic
             f"{name}: {who} ends elsewhere than ours"
         )
     return seconds
+
+
+def repeated_race(
+    name: str, shapes: list[tuple[int, ...]], rounds: int, seed: int, device: torch.device
+) -> dict[str, float]:
+    """Race AdamW against PyTorch's default several times; return the mean ratio, its spread, and our seconds a step."""
+    rows = []
+    for _ in range(RACES):
+        seconds = race("adamw", shapes, max(1, rounds // RACES), seed, device, variants=())
+        ratio = seconds["ours"] / seconds["default"]
+        rows.append({f"adamw_{name}_ratio": ratio, f"adamw_{name}_seconds": seconds["ours"]})
+    return over_seeds(rows)
 
 
 def tensors(shapes: list[tuple[int, ...]], seed: int, device: torch.device) -> list[Tensor]:

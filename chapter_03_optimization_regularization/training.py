@@ -12,6 +12,8 @@ from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, Muon, Optimizer
 from chapter_03_optimization_regularization.optimizers.schedules import Factor, Schedule
 from utils.device import autocast
+from utils.evaluating import evaluating
+from utils.shape_checks import check_labels
 
 
 def make_optimizers(model: nn.Module, name: str, lr: float, weight_decay: float, **options: object) -> list[Optimizer]:
@@ -103,18 +105,25 @@ def probabilities(
     *,
     to_input: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Return class probabilities (N, K) in eval mode; with two `views` the mean over each picture and its mirror."""
-    model.eval()
+    """Return class probabilities (N, K) in eval mode; with two `views` the mean over each picture and its mirror.
+
+    Afterwards every layer is in the mode that it was in.
+    """
     parts = []
-    for part in images.split(500):
-        seen = [part, part.flip(-1)][:views]
-        with autocast(images.device, amp):
-            parts.append(sum(model(to_input(view)).float().softmax(dim=1) for view in seen) / views)
+    with evaluating(model), autocast(images.device, amp):
+        for part in images.split(500):
+            pair = [part, part.flip(-1)][:views]
+            parts.append(sum(model(to_input(view)).float().softmax(dim=1) for view in pair) / views)
     return torch.cat(parts)
 
 
 def score(p: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return the accuracy and the mean cross-entropy (nats) of class probabilities (N, K)."""
+    """Return the accuracy and the mean cross-entropy (nats) of class probabilities (N, K) for labels (N,).
+
+    Raises:
+        ValueError: the labels have another shape, or name no class.
+    """
+    check_labels(p, labels)
     accuracy = (p.argmax(dim=1) == labels).float().mean().item()
     loss = -p[torch.arange(len(p)), labels].clamp(min=1e-12).log().mean().item()
     return accuracy, loss

@@ -11,6 +11,8 @@ from chapter_03_optimization_regularization.dataset import to_input
 from chapter_03_optimization_regularization.model import CNN
 from chapter_03_optimization_regularization.regularization import mc_dropout
 from utils.device import autocast
+from utils.evaluating import evaluating
+from utils.shape_checks import check_labels
 
 
 def reliability(p: Tensor, labels: Tensor, bins: int = 15) -> list[dict[str, float]]:
@@ -19,6 +21,7 @@ def reliability(p: Tensor, labels: Tensor, bins: int = 15) -> list[dict[str, flo
     Returns:
         for each bin that is not empty its share of all predictions, their mean confidence and their accuracy.
     """
+    check_labels(p, labels)
     confidence, answers = p.max(dim=1)  # (N,)
     right = (answers == labels).double()
     place = (confidence * bins).long().clamp(max=bins - 1)
@@ -44,8 +47,7 @@ def mask_averages(model: CNN, images: Tensor, masks: int, amp: str = "off") -> I
 
     Dropout comes just before the head, so all masks share the features and cost hardly more than a single pass.
     """
-    model.eval()
-    with autocast(images.device, amp):
+    with evaluating(model), autocast(images.device, amp):
         features = torch.cat([model.features(to_input(part)) for part in images.split(500)])  # (N, 4 * width)
     head = nn.Sequential(model.dropout, model.head)
     total = torch.zeros((), device=images.device)

@@ -96,7 +96,6 @@ def train_by_recipe(
         p = probabilities(result, validation[0], amp, to_input=to_input)
         if stopping.update(score(p, validation[1])[1]):
             best = copy.deepcopy(result.state_dict())
-        model.train()
         return stopping.stop
 
     warmup_steps = round(WARMUP * steps)

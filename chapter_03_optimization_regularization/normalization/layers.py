@@ -57,6 +57,8 @@ class Norm(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], eps: float, affine: bool, bias: bool = True):
         super().__init__()
+        if not 0 <= eps < math.inf:
+            raise ValueError(f"eps is a finite number of at least 0, not {eps}")
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(shape)) if affine else None
         self.bias = nn.Parameter(torch.zeros(shape)) if affine and bias else None
@@ -70,11 +72,13 @@ class BatchNorm(Norm):
     """Normalises each channel over the batch, and over time or space: x (B, C), (B, C, T) or (B, C, H, W).
 
     In training the batch's own statistics serve, and a share `momentum` of them enters the running statistics, with
-    which evaluation normalises.
+    which evaluation normalises. With momentum None these are the equal mean over all batches so far.
     """
 
-    def __init__(self, n_channels: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True):
+    def __init__(self, n_channels: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True):
         super().__init__((n_channels,), eps, affine)
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(f"momentum lies from 0 to 1, or is None, not {momentum}")
         self.n_channels, self.momentum = n_channels, momentum
         self.register_buffer("running_mean", torch.zeros(n_channels))
         self.register_buffer("running_var", torch.ones(n_channels))
@@ -86,6 +90,9 @@ class BatchNorm(Norm):
         if not self.training:
             return self._normalize_with_running_statistics(x, weight, bias)
         count = x.numel() // self.n_channels
+        if count == 0:  # a batch of 0: as in PyTorch it is counted, and leaves the running statistics alone
+            self.num_batches_tracked += 1
+            return self._normalize_with_running_statistics(x, weight, bias)
         _check_several(count, "channel")
         y, mean, variance = self.normalize(x, (0, *range(2, x.ndim)), weight, bias, self.eps)
         self._update(mean.detach().flatten(), variance.detach().flatten() * (count / (count - 1)))
@@ -96,8 +103,9 @@ class BatchNorm(Norm):
         # A batch varies around its own mean by (n - 1) / n less than the data do. Training divides by it all the same;
         # the running variance is to be the data's. 训练时除以批内（有偏）方差；滑动方差要估计数据的方差，故取无偏。
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
 
     def _normalize_with_running_statistics(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
@@ -149,7 +157,10 @@ class RMSNorm(LayerNorm):
 
 
 class GroupNorm(Norm):
-    """Normalises each sample over each of `n_groups` groups of neighbouring channels: x (B, C, ...)."""
+    """Normalises each sample over each of `n_groups` groups of neighbouring channels: x (B, C, ...).
+
+    A group of a single value becomes its bias. PyTorch refuses that in a batch of 1, and accepts it in larger ones.
+    """
 
     def __init__(self, n_groups: int, n_channels: int, eps: float = 1e-5, affine: bool = True):
         super().__init__((n_channels,), eps, affine)
@@ -161,7 +172,6 @@ class GroupNorm(Norm):
         _check_channels(x, self.n_channels)
         groups = x.unflatten(1, (self.n_groups, -1))  # (B, G, C/G, ...), a view in either memory format
         axes = tuple(range(2, groups.ndim))
-        _check_several(math.prod(groups.shape[2:]), "group")
         weight, bias = self.affine(self.n_groups, -1, *[1] * (x.ndim - 2))  # (G, C/G, 1, 1)
         return self.normalize(groups, axes, weight, bias, self.eps)[0].flatten(1, 2)  # (B, C, ...)
 
@@ -178,6 +188,11 @@ class InstanceNorm(GroupNorm):
     def __init__(self, n_channels: int, eps: float = 1e-5, affine: bool = True):
         super().__init__(n_channels, n_channels, eps, affine)
 
+    def forward(self, x: Tensor) -> Tensor:
+        _check_channels(x, self.n_channels)
+        _check_several(math.prod(x.shape[2:]), "channel of a sample")
+        return super().forward(x)
+
 
 def _check_channels(x: Tensor, n_channels: int) -> None:
     if x.ndim < 2 or x.shape[1] != n_channels:
@@ -185,8 +200,8 @@ def _check_channels(x: Tensor, n_channels: int) -> None:
 
 
 def _check_several(count: int, place: str) -> None:
-    if count < 2:
-        raise ValueError(f"a {place} has {count} value to normalise: less its mean, nothing would be left of it")
+    if count == 1:
+        raise ValueError(f"a {place} has 1 value to normalise: less its mean, nothing would be left of it")
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------

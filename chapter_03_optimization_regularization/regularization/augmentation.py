@@ -73,6 +73,8 @@ def affine(
     """
     _check(padding)
     height, width = size or images.shape[-2:]
+    if len(images) == 0:  # grid_sample takes no batch of 0
+        return _like(images, images.new_empty(0, images.shape[1], height, width))
     sides, new_sides = matrices.new_tensor([images.shape[-1], images.shape[-2]]), matrices.new_tensor([width, height])
     # grid_sample measures both axes from -1 to 1, so on a picture that is not square a turn becomes oblique.
     # grid_sample 的两个坐标轴都是 -1 到 1；图片不是正方形时，旋转矩阵在这种坐标下不再正交。

@@ -14,16 +14,26 @@ from torch import Tensor
 
 from chapter_02_nn_basics_mlp.losses import log_softmax
 from chapter_03_optimization_regularization.regularization.augmentation import boxes
+from utils.shape_checks import check_same_shape
 
 
 def smooth_labels(labels: Tensor, n_classes: int, smoothing: float = 0.0, dtype: torch.dtype | None = None) -> Tensor:
     """labels (B,), int64 -> targets (B, K): `smoothing` spread evenly, the rest on the label (Szegedy et al. 2016)."""
+    if labels.ndim != 1:
+        raise ValueError(f"labels are (B,), one class each, not {tuple(labels.shape)}")
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing is a share from 0 to 1, not {smoothing}")
     one_hot = F.one_hot(labels, n_classes).to(dtype or torch.get_default_dtype())
     return (1 - smoothing) * one_hot + smoothing / n_classes
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of -sum_k t_k log p_k, in nats, for logits and targets (B, K)."""
+    """Return the mean of -sum_k t_k log p_k, in nats, for logits and targets (B, K).
+
+    Raises:
+        ValueError: the shapes differ, as they do for labels (B,).
+    """
+    check_same_shape(logits, targets)
     return -(targets * log_softmax(logits)).sum(dim=1).mean()
 
 
@@ -53,8 +63,8 @@ def cutmix(images: Tensor, targets: Tensor, alpha: float = 1.0) -> tuple[Tensor,
     height, width = ((length * side).round().long() for length in images.shape[-2:])
     pasted = boxes(images, height, width)  # (B, 1, H, W)
     partner = torch.randperm(len(images), device=images.device)
-    kept = (~pasted).flatten(1).sum(dim=1).to(targets.dtype) / pasted[0].numel()  # (B,)
-    return torch.where(pasted, images[partner], images), _mix_targets(targets, partner, kept)
+    share = (~pasted).flatten(1).to(targets.dtype).mean(dim=1)  # (B,), what is left of each picture
+    return torch.where(pasted, images[partner], images), _mix_targets(targets, partner, share)
 
 
 def _shares(x: Tensor, alpha: float) -> Tensor:

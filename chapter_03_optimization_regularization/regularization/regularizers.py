@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.network import Linear
+from utils.evaluating import evaluating
 
 # --- weights ----------------------------------------------------------------------------------------------------------
 
@@ -148,14 +149,9 @@ def mc_dropout(model: nn.Module, x: Tensor, passes: int = 20) -> Tensor:
 
     Only what drops is in training mode: BatchNorm keeps to its running statistics. Afterwards all modes are as before.
     """
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for module in modes:
-            module.training = isinstance(module, (Dropout, DropPath, DropConnect, nn.modules.dropout._DropoutNd))
+    dropping = (Dropout, DropPath, DropConnect, nn.modules.dropout._DropoutNd)
+    with evaluating(model, training=[module for module in model.modules() if isinstance(module, dropping)]):
         return sum(model(x).softmax(dim=-1) for _ in range(passes)) / passes
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

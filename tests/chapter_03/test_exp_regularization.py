@@ -117,6 +117,7 @@ def test_early_stopping_returns_the_best_network(monkeypatch):
         Recipe(patience=2), data, data, CNNConfig(n_classes=2, width=2), "adamw", 0.01, 100, batch_size=10
     )
     assert len(seen) == 4  # the second was best, and two more brought nothing
+    assert not model.training
     with torch.no_grad():
         torch.testing.assert_close(model(to_input(data[0])).softmax(dim=1), seen[1])
 

@@ -35,6 +35,7 @@ BATCH_NORMS = [
     (BatchNorm(4, eps=0.1, momentum=0.3), nn.BatchNorm1d(4, eps=0.1, momentum=0.3), (1, 4, 5)),
     (BatchNorm(3), nn.BatchNorm2d(3), (1, 3, 5, 7)),
     (BatchNorm(5, affine=False), nn.BatchNorm2d(5, affine=False), (4, 5, 1, 3)),
+    (BatchNorm(3, momentum=None), nn.BatchNorm2d(3, momentum=None), (2, 3, 4, 5)),
 ]
 OTHER_NORMS = [
     (LayerNorm(5), nn.LayerNorm(5), (5,)),
@@ -48,6 +49,8 @@ OTHER_NORMS = [
     (GroupNorm(2, 6), nn.GroupNorm(2, 6), (3, 6)),
     (GroupNorm(3, 6, eps=0.1), nn.GroupNorm(3, 6, eps=0.1), (1, 6, 5)),
     (GroupNorm(1, 3), nn.GroupNorm(1, 3), (2, 3, 5, 7)),
+    (GroupNorm(3, 3), nn.GroupNorm(3, 3), (2, 3)),  # one value a group
+    (GroupNorm(2, 2), nn.GroupNorm(2, 2), (3, 2, 1, 1)),
     (GroupNorm(2, 4, affine=False), nn.GroupNorm(2, 4, affine=False), (2, 4, 1, 3)),
     (InstanceNorm(3), nn.InstanceNorm1d(3, affine=True), (1, 3, 5)),
     (InstanceNorm(3, eps=0.1), nn.InstanceNorm2d(3, eps=0.1, affine=True), (2, 3, 5, 7)),
@@ -195,6 +198,35 @@ def test_one_value_leaves_nothing_after_its_mean():
         with pytest.raises(ValueError, match="1 value"):
             norm(torch.randn(shape))
     assert BatchNorm(3).eval()(torch.randn(1, 3)).shape == (1, 3)
+
+
+def test_a_group_of_one_value_becomes_its_bias_in_a_batch_of_one_too():
+    norm, x = GroupNorm(3, 3), torch.randn(4, 3, 1, 1)
+    with torch.no_grad():
+        norm.bias.normal_()
+    same(norm(x), norm.bias.view(1, 3, 1, 1).expand_as(x), 0)
+    same(norm(x[:1]), norm(x)[:1], 0)
+
+
+@pytest.mark.usefixtures("_either_pass")
+@pytest.mark.parametrize("ours, theirs, shape", BATCH_NORMS + OTHER_NORMS)
+def test_a_batch_of_0_goes_through_and_changes_nothing(ours, theirs, shape):
+    (ours, theirs), shape = twins(ours, theirs), (0, *shape[1:])
+    x, weights = double(*shape), double(*shape)
+    if isinstance(ours, InstanceNorm):  # PyTorch's ends in an IndexError
+        assert ours(x).shape == shape
+    elif len(shape) > 1:  # LayerNorm's (5,) is no batch
+        same(output_and_gradients(ours, x, weights), output_and_gradients(theirs, x, weights))
+        same(ours.state_dict(), theirs.state_dict())
+
+
+def test_settings_without_sense_are_refused():
+    for momentum in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="momentum"):
+            BatchNorm(3, momentum=momentum)
+    for kind in (BatchNorm, LayerNorm, RMSNorm, InstanceNorm):
+        with pytest.raises(ValueError, match="eps"):
+            kind(3, eps=-1e-5)
 
 
 def test_wrong_shapes_are_refused():

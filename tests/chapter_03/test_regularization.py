@@ -258,6 +258,20 @@ def test_label_smoothing_equals_pytorchs(smoothing, batch):
     same(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))
 
 
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (1, 4), (4,), (6, 4, 1)])
+def test_soft_cross_entropy_refuses_targets_that_would_broadcast(shape):
+    with pytest.raises(ValueError, match="differ in shape"):
+        mixing.soft_cross_entropy(double(6, 4), torch.ones(shape))
+
+
+def test_smooth_labels_refuses_what_is_no_label_or_no_share():
+    with pytest.raises(ValueError, match=r"not \(3, 1\)"):
+        mixing.smooth_labels(torch.zeros(3, 1, dtype=torch.long), 4, 0.1)
+    for smoothing in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="smoothing"):
+            mixing.smooth_labels(torch.tensor([1]), 4, smoothing)
+
+
 def test_soft_cross_entropy_takes_any_shares():
     logits, targets = double(6, 4), double(6, 4).softmax(dim=1)
     same(mixing.soft_cross_entropy(logits, targets), F.cross_entropy(logits, targets))
@@ -592,6 +606,13 @@ def layouts_stay(name, dtype):
             assert (result.shape, result.dtype) == (images.shape, dtype)
             assert result.is_contiguous(memory_format=layout)
             assert torch.equal(images, before) and result.data_ptr() != images.data_ptr()
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_batch_of_0_stays_one(name):
+    for dtype in (torch.float32,) if name == "mixup" else (torch.uint8, torch.float32):
+        result = AUGMENTATIONS[name](torch.zeros(0, 3, 8, 6, dtype=dtype))
+        assert result.shape == (0, 3, 8, 6) and result.dtype == dtype
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

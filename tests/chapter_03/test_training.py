@@ -132,6 +132,20 @@ def test_score_on_worked_numbers():
     assert accuracy == 0.5 and loss == pytest.approx(1.5 * 0.6931472, abs=1e-6)
 
 
+@pytest.mark.parametrize("labels", [torch.zeros(2, 1), torch.zeros(1), torch.zeros(2, 2), torch.tensor([0, 2])])
+def test_score_refuses_labels_that_would_broadcast(labels):
+    with pytest.raises(ValueError, match="labels"):
+        training.score(torch.full((2, 2), 0.5), labels.long())
+
+
+def test_probabilities_leave_every_layer_in_its_mode():
+    model = CNN(CNNConfig(width=4)).train()
+    model.stages[1].eval()
+    before = [module.training for module in model.modules()]
+    training.probabilities(model, torch.zeros(2, 1, 28, 28, dtype=torch.uint8), to_input=dataset.to_input)
+    assert [module.training for module in model.modules()] == before
+
+
 def test_two_views_do_not_care_about_left_and_right():
     model, x = CNN(CNNConfig(width=4)), torch.randint(0, 255, (3, 1, 28, 28), dtype=torch.uint8)
     predict = partial(training.probabilities, model, to_input=dataset.to_input)
