@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from chapter_01_tensor_autograd.engine import Tensor, no_grad
+from utils.errors import UserError
 
 
 class Module:
@@ -49,9 +50,17 @@ class Module:
 
     @no_grad()
     def round_to_half(self) -> None:
-        """Round the parameters to what 16 bits can hold. Evaluate after this: these are the weights that ship."""
-        for parameter in self.parameters():
-            parameter[...] = parameter.data.astype(np.float16)
+        """Round the parameters to what 16 bits can hold. Evaluate after this: these are the weights that ship.
+
+        Raises:
+            UserError: a weight is NaN, or beyond 65,504: the training has diverged. Nothing has been rounded then.
+        """
+        with np.errstate(over="ignore"):
+            halves = [parameter.data.astype(np.float16) for parameter in self.parameters()]
+        if not all(np.isfinite(half).all() for half in halves):
+            raise UserError("the weights became NaN or too large: train again with a lower --lr")
+        for parameter, half in zip(self.parameters(), halves, strict=True):
+            parameter[...] = half
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.forward(x)

@@ -6,6 +6,7 @@
     python chapter_01_tensor_autograd/train.py --resume             # go on after an interruption, to the same numbers
 """
 
+import argparse
 import math
 import sys
 from pathlib import Path
@@ -26,29 +27,25 @@ from utils.data import batches
 from utils.errors import check_finite
 from utils.plotting import new_figure, save_figure
 from utils.results import write_results
+from utils.shape_checks import check_labels
+from utils.tables import final_lines
 from utils.timer import Timer
 
 Arrays = tuple[torch.Tensor, torch.Tensor]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a training that diverges is stopped by `check_finite`
 def main(argv: list[str] | None = None) -> None:
-    parser = script_parser(__doc__, __file__, cpu_only=True)
-    add_training_flags(parser, epochs=30, batch_size=256, lr=2e-3)
-    add_data_flag(parser)
-    parser.add_argument(
-        "--dataset", default="fashion_mnist", choices=["fashion_mnist", "two_moons", "spirals"], help="what to learn"
-    )
-    parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to be measured on")
-    parser.add_argument("--d_hidden", type=positive, nargs="+", default=[256, 128], help="units in the hidden layers")
-    parser.add_argument("--weight_decay", type=amount, default=0.4, help="how fast unused weights shrink")
-    args = begin(parser, argv, dry_run={"dataset": "spirals", "epochs": 2, "d_hidden": [16]})
+    args = parse(argv)
 
-    (train_x, train_y), (test_x, test_y), classes = load_data(args.dataset, args.split, args.data_root, args.seed)
-    config = MLPConfig(widths=(train_x.shape[1], *args.d_hidden, len(classes)))
+    # data and model
+    train, test, classes = load_data(args.dataset, args.split, args.data_root, args.seed)
+    config = MLPConfig(widths=(train[0].shape[1], *args.d_hidden, len(classes)))
     model = mlp(config, np.random.default_rng(args.seed))
     optimizer = Adam(model.parameters(), args.lr, weight_decay=args.weight_decay)
     timer = Timer()
 
+    # resume
     parts = {"model": model, "optimizer": optimizer, "timer": timer}
     state_path = args.out_dir / f"state_{args.dataset}.pth"
     done, history = load_state(state_path, args.flags, parts) if args.resume else (0, [])
@@ -56,34 +53,56 @@ def main(argv: list[str] | None = None) -> None:
     for epoch in tqdm(range(done, args.epochs), initial=done, total=args.epochs, unit="epoch"):
         optimizer.lr = args.lr * 0.5 * (1 + math.cos(math.pi * epoch / args.epochs))  # from lr down to nearly 0
         total = 0.0
-        for x, y in batches(train_x, train_y, batch_size=args.batch_size, shuffle=True):
-            loss = ops.cross_entropy(model(Tensor(x.numpy())), y.numpy())
+        # batch
+        for x, y in batches(*train, batch_size=args.batch_size, shuffle=True):
+            # forward
+            logits = model(Tensor(x.numpy()))  # (B, n_classes)
+            # loss
+            loss = ops.cross_entropy(logits, y.numpy())
+            # backward
             model.zero_grad()
             loss.backward()
+            # step
             optimizer.step()
             total += loss.item() * len(x)
+        # log
         check_finite(total, epoch)
-        history.append({"epoch": epoch + 1, "train_loss": total / len(train_x)})
+        history.append({"epoch": epoch + 1, "train_loss": total / len(train[0])})
+        # save
         save_state(state_path, args.flags, epoch + 1, history, parts)
 
     train_seconds = timer.seconds
-    model.round_to_half()
+    model.round_to_half()  # what ships is what is measured
     final = {
-        f"{args.split}_accuracy": accuracy(model, test_x, test_y),
-        f"{args.split}_count": len(test_y),
+        f"{args.split}_accuracy": accuracy(model, *test),
+        f"{args.split}_count": len(test[1]),
         "split": args.split,
-        "train_accuracy": accuracy(model, train_x, train_y),
+        "train_accuracy": accuracy(model, *train),
         "train_seconds": train_seconds,
     }
-    weights = {name: array.astype(np.float16) for name, array in model.state_dict().items()}
-    probe = model(Tensor(probe_input(1, train_x.shape[1]).numpy())).data[0].tolist()
-    about = final | {"dataset": args.dataset, "classes": list(classes), "probe": probe}
-    write_model(args.out_dir / f"mlp_{args.dataset}.pth", weights, config, about)
-    write_results(args.out_dir / f"train_{args.dataset}.json", args, final, history)
-    plot_loss(history, args.out_dir / f"loss_{args.dataset}.png")
-    for name, value in final.items():
-        print(f"{name:20} {value:.4f}" if isinstance(value, float) else f"{name:20} {value}")
-    print(f"written to {args.out_dir}")
+    write(args, model, config, final, history, classes)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Return the flags' values."""
+    parser = script_parser(__doc__, __file__, cpu_only=True)
+    add_training_flags(parser, epochs=30, batch_size=256, lr=2e-3)
+    add_data_flag(parser)
+    parser.add_argument(
+        "--dataset",
+        default="fashion_mnist",
+        choices=["fashion_mnist", "two_moons", "spirals"],
+        help="pictures of clothes, to be downloaded; or points in the plane, which are built in",
+    )
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=["test", "validation"],
+        help="measure on the test set, or on 5,000 pictures left out of the training",
+    )
+    parser.add_argument("--d_hidden", type=positive, nargs="+", default=[256, 128], help="units in the hidden layers")
+    parser.add_argument("--weight_decay", type=amount, default=0.4, help="how fast unused weights shrink")
+    return begin(parser, argv, dry_run={"dataset": "spirals", "epochs": 2, "d_hidden": [16]})
 
 
 def load_data(name: str, split: str, root: Path, seed: int) -> tuple[Arrays, Arrays, tuple[str, ...]]:
@@ -102,8 +121,29 @@ def accuracy(model: Sequential, x: torch.Tensor, y: torch.Tensor) -> float:
     """Return the share of inputs whose largest logit is the label's."""
     right = 0
     for inputs, labels in batches(x, y, batch_size=1000):
-        right += (model(Tensor(inputs.numpy())).data.argmax(axis=1) == labels.numpy()).sum().item()
+        logits = model(Tensor(inputs.numpy())).data  # (B, n_classes)
+        check_labels(logits, labels)
+        right += (logits.argmax(axis=1) == labels.numpy()).sum().item()
     return right / len(y)
+
+
+def write(
+    args: argparse.Namespace,
+    model: Sequential,
+    config: MLPConfig,
+    final: dict,
+    history: list[dict],
+    classes: tuple[str, ...],
+) -> None:
+    """Write the model in 16 bits, the results and the loss curve into --out_dir, and print the results."""
+    weights = {name: array.astype(np.float16) for name, array in model.state_dict().items()}
+    probe = model(Tensor(probe_input(1, config.widths[0]).numpy())).data[0].tolist()
+    about = final | {"dataset": args.dataset, "classes": list(classes), "probe": probe}
+    write_model(args.out_dir / f"mlp_{args.dataset}.pth", weights, config, about)
+    write_results(args.out_dir / f"train_{args.dataset}.json", args, final, history)
+    plot_loss(history, args.out_dir / f"loss_{args.dataset}.png")
+    print("\n".join(final_lines(final)))
+    print(f"written to {args.out_dir}")
 
 
 def plot_loss(history: list[dict], path: Path) -> None:

@@ -142,7 +142,7 @@ def _check_size(build: Callable[[dict], Any], config: dict, weights: dict[str, t
     most = 4 * sum(tensor.numel() for tensor in weights.values()) + SLACK
     for value in config.values():  # a NumPy model's `build` knows no other device: its widths tell beforehand
         numbers = [n for n in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(n, int)]
-        if max([*numbers, *(a * b for a, b in pairwise(numbers))], default=0) > most:
+        if max([*numbers, sum(a * b for a, b in pairwise(numbers))]) > most:
             raise RuntimeError("its config asks for far more weights than it holds")
     left = {"tensors": 4 * len(weights) + 1000, "numbers": most}
 
