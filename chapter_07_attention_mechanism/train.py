@@ -1,8 +1,9 @@
-"""Train a model with attention: to write dates properly, to put German into English, to say what is on a picture.
-训练带注意力的模型：规范日期、把德语译成英语、描述图片。
+"""Train a model with attention: dates to ISO, German to English, pictures to sentences, numbers to sorted numbers.
+训练带注意力的模型：规范日期、德语译英语、描述图片、给数字排序。
 
     python chapter_07_attention_mechanism/train.py    # dates, made here: 5 min
     python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 10 min
+    python chapter_07_attention_mechanism/train.py --task sort    # sorting, reversing, listing: 10 min
     python chapter_07_attention_mechanism/train.py --task translate    # Multi30k: on 2 CPU cores about 70 min
     python chapter_07_attention_mechanism/train.py --task translate --dataset toy --max_steps 200    # no download
     python chapter_07_attention_mechanism/train.py --resume    # after an interruption, to the same numbers
@@ -28,6 +29,7 @@ from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_07_attention_mechanism.decoder import ATTENTIONS
 from chapter_07_attention_mechanism.tasks.caption import Caption
 from chapter_07_attention_mechanism.tasks.dates import Dates
+from chapter_07_attention_mechanism.tasks.sort import Sort
 from chapter_07_attention_mechanism.tasks.translate import Translate
 from chapter_07_attention_mechanism.vocab import PAD_ID
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
@@ -38,10 +40,11 @@ from utils.results import write_results
 from utils.tables import final_lines
 from utils.timer import Timer
 
-Task = Dates | Caption | Translate
+Task = Dates | Caption | Sort | Translate
 RECIPES = {
     "dates": {"max_steps": 2000, "batch_size": 64, "embedding": 64, "hidden": 128, "dropout": 0.1},
     "caption": {"max_steps": 3000, "batch_size": 64, "embedding": 32, "hidden": 128, "dropout": 0.1},
+    "sort": {"max_steps": 6000, "batch_size": 128, "hidden": 64, "label_smoothing": 0.0},
     "translate": {"max_steps": 6000, "batch_size": 3000, "embedding": 192, "hidden": 320, "dropout": 0.4},
 }
 TINY = {"dataset": "toy", "max_steps": 4, "batch_size": 100, "embedding": 8, "hidden": 8, "pieces": 60, "amp": "off"}
@@ -52,23 +55,28 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].task])
     args = begin(parser, argv, dry_run=TINY)
-    config = {"embedding": args.embedding, "hidden": args.hidden, "dropout": args.dropout}
-    config |= {"attention": args.attention, "copy": args.copy}
-    if args.task == "dates":
-        task = Dates(config, args.batch_size, args.device, args.test_count)
-    elif args.task == "caption":
-        task = Caption(config, args.batch_size, args.device, args.test_count)
-    else:
-        task = Translate(args.dataset, args.data_root, args.pieces, config, args.batch_size, args.device)
+    task = make_task(args)
     model, history, seconds = train(task, args, args.out_dir / "state.pth")
     round_to_half(model)
     final = task.evaluate(model)
     final |= {"train_seconds": seconds, "parameters": sum(parameter.numel() for parameter in model.parameters())}
-    name = f"{args.task}_{args.attention}"
+    name = args.task if args.task == "sort" else f"{args.task}_{args.attention}"
     save_model(args.out_dir / f"{name}.pth", model, task.config, final | task.about())
     write_results(args.out_dir / f"{name}.json", args, final, history)
     print(*final_lines(final), sep="\n")
     print(f"written to {args.out_dir}")
+
+
+def make_task(args: argparse.Namespace) -> Task:
+    """Return the task that the flags describe, with its data."""
+    if args.task == "sort":
+        return Sort({"width": args.hidden, "hidden": 4 * args.hidden}, args.batch_size, args.device, args.test_count)
+    config = {"embedding": args.embedding, "hidden": args.hidden, "dropout": args.dropout}
+    config |= {"attention": args.attention, "copy": args.copy}
+    if args.task == "translate":
+        return Translate(args.dataset, args.data_root, args.pieces, config, args.batch_size, args.device)
+    kind = {"dates": Dates, "caption": Caption}[args.task]
+    return kind(config, args.batch_size, args.device, args.test_count)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,105 @@
+"""Numbers sorted, reversed, or listed once each; also when there are more of them than training ever showed.
+把数字排序、反转或去重；并测试比训练时更长的序列。
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from chapter_07_attention_mechanism.dataset.batching import pad
+from chapter_07_attention_mechanism.sorter import Sorter, SorterConfig
+from chapter_07_attention_mechanism.vocab import EOS_ID, PAD_ID, Vocabulary
+from utils.evaluating import evaluating
+
+ANSWERS: dict[str, Callable[[list[int]], list[int]]] = {
+    "sort": sorted,
+    "reverse": lambda numbers: numbers[::-1],
+    "unique": lambda numbers: sorted(set(numbers)),
+}
+N_VALUES = 32  # numbers are from 0 to 31
+TRAINED = range(2, 13)  # lengths in training
+TESTED = range(2, 25)
+
+
+class Sort:
+    """The task; see `tasks`."""
+
+    def __init__(self, config: dict, batch_size: int, device: torch.device, test_count: int = 2000):
+        self.vocabulary = Vocabulary([*ANSWERS, *map(str, range(N_VALUES))])
+        self.config = SorterConfig(len(self.vocabulary), **config)
+        self.batch_size, self.device, self.test_count = batch_size, device, test_count
+
+    def build(self) -> Sorter:
+        return Sorter(self.config)
+
+    def draw(self, count: int, generator: torch.Generator, lengths: range) -> list[list[int]]:
+        """Return lists of numbers of random lengths."""
+        sizes = torch.randint(lengths.start, lengths.stop, (count,), generator=generator).tolist()
+        return [torch.randint(N_VALUES, (size,), generator=generator).tolist() for size in sizes]
+
+    def encode(self, task: str, numbers: list[int], answer: list[int]) -> list[int]:
+        """Return the tokens: the numbers, the task's sign, the answer."""
+        return self.vocabulary.encode([*map(str, numbers), task, *map(str, answer)])
+
+    def tensors(self, rows: list[list[int]], lengths: list[int]) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, T) and their positions (B, T), counted from the sign behind so many numbers."""
+        tokens, _ = pad(rows)
+        positions = torch.arange(tokens.shape[1]) - torch.tensor(lengths)[:, None]
+        return tokens.to(self.device), positions.to(self.device)
+
+    def batch(self) -> tuple[tuple, Tensor]:
+        numbers = self.draw(self.batch_size, torch.default_generator, TRAINED)
+        which = torch.randint(len(ANSWERS), (self.batch_size,)).tolist()
+        rows = []
+        for task, row in zip(which, numbers, strict=True):
+            name = list(ANSWERS)[task]
+            rows.append([*self.encode(name, row, ANSWERS[name](row)), EOS_ID])
+        tokens, positions = self.tensors(rows, [len(row) for row in numbers])
+        targets = tokens[:, 1:].masked_fill(positions[:, :-1] < 0, PAD_ID)  # only the answer is learned
+        return (tokens[:, :-1], positions[:, :-1]), targets
+
+    @torch.no_grad()
+    def exact_match(self, model: Sorter, task: str, numbers: list[list[int]]) -> float:
+        """Return the share of lists that are answered without a fault; all of one length."""
+        length = len(numbers[0])
+        tokens, positions = self.tensors([self.encode(task, row, []) for row in numbers], [length] * len(numbers))
+        with evaluating(model):
+            for _ in range(length + 1):
+                following = model(tokens, positions)[:, -1].argmax(dim=-1, keepdim=True)  # (B, 1)
+                tokens = torch.cat([tokens, following], dim=1)
+                positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
+        right = 0
+        for row, answer in zip(numbers, tokens[:, length + 1 :].tolist(), strict=True):
+            wanted = self.vocabulary.encode([*map(str, ANSWERS[task](row))]) + [EOS_ID]
+            right += answer[: len(wanted)] == wanted
+        return right / len(numbers)
+
+    def by_length(self, model: Sorter, count: int, lengths: range) -> list[dict]:
+        """Return, for each length, the share of faultless answers to `count` lists in each task."""
+        generator = torch.Generator().manual_seed(1)
+        rows = []
+        for length in lengths:
+            numbers = self.draw(count, generator, range(length, length + 1))
+            rows.append({"length": length} | {task: self.exact_match(model, task, numbers) for task in ANSWERS})
+        return rows
+
+    def validate(self, model: Sorter) -> dict[str, float]:
+        rows = self.by_length(model, 20, TRAINED)
+        return {"validation_exact_match": sum(row[task] for row in rows for task in ANSWERS) / len(rows) / len(ANSWERS)}
+
+    def evaluate(self, model: Sorter) -> dict:
+        count = max(1, self.test_count // len(TRAINED))
+        rows = self.by_length(model, count, TESTED)
+        inside = [row for row in rows if row["length"] in TRAINED]
+        means = {f"exact_match_{task}": sum(row[task] for row in inside) / len(inside) for task in ANSWERS}
+        return {
+            "exact_match": sum(means.values()) / len(means),
+            **means,
+            "trained_up_to": TRAINED[-1],
+            "test_count": count * len(inside) * len(ANSWERS),
+            "by_length": rows,
+        }
+
+    def about(self) -> dict:
+        return {"pieces": self.vocabulary.pieces[4:], "merges": []}
