@@ -189,22 +189,41 @@ def summary(runs: list[dict]) -> dict:
 
 def plot(curves: dict[str, list[float]], path: Path) -> None:
     """Draw the formulas' error and gradient over the logit (label 0), and the loss of the first training."""
-    figure, (error_axes, gradient_axes, loss_axes) = new_figure(12.5, 3.8, ncols=3)
+    figure, (error_axes, gradient_axes, loss_axes) = new_figure(13, 4.2, ncols=3)
     z = torch.linspace(-40, 100, 1401)
     exact = np.logaddexp(0, z.double().numpy())  # in float64 and by NumPy: independent of our formula
     steps = max(map(len, curves.values()))
-    for (name, formula), colour in zip(FORMULAS.items(), COLOURS, strict=False):
+    widths = {"stable": 6, "log_exp": 3.5}  # the lines lie on top of each other: the wide ones below
+    colours = dict(zip(FORMULAS, COLOURS, strict=False))
+    for name, formula in sorted(FORMULAS.items(), key=lambda item: item[0] not in widths):
         loss, gradient = (t.double().numpy() for t in loss_and_gradient(formula, z, 0.0))
-        style = {"label": name, "color": colour} | ({"lw": 6, "alpha": 0.3} if name == "stable" else {"lw": 1.4})
-        draw(error_axes, z.numpy(), np.maximum(np.abs(loss - exact) / exact, 1e-9), style)
+        style = {
+            "label": name,
+            "color": colours[name],
+            "lw": widths.get(name, 1.5),
+            "alpha": 0.35 if name == "stable" else 0.9,
+        }
+        draw(error_axes, z.numpy(), largest_nearby(np.abs(loss - exact) / exact), style)
         draw(gradient_axes, z.numpy(), gradient, style)
         draw(loss_axes, np.arange(steps), np.array(curves[name] + [np.nan] * (steps - len(curves[name]))), style)
+    error_axes.axhline(2**-24, color="0.4", lw=1, ls=":")
+    error_axes.text(100, 2**-24 * 1.3, "half a unit of float32's last digit", fontsize=7.5, color="0.3", ha="right")
+    for place, height, note in ((-31, 2.2, "all digits lost"), (28, 8, "the loss ends at 100")):
+        error_axes.text(place, height, note, fontsize=8, color="0.3", ha="left")
     gradient_axes.plot([], [], "X", color="0.3", markersize=9, label="inf or NaN from here on")
     gradient_axes.legend(loc="center right", fontsize=8)
-    error_axes.set(title="Error of the loss, float32, label 0", xlabel="logit z", ylabel="relative error", yscale="log")
+    error_axes.set(title="Error of the loss, float32, label 0", xlabel="logit z", yscale="log", ylim=(1e-9, 100))
+    error_axes.set_ylabel("relative error, largest within ± 1.5")
     gradient_axes.set(title="Its gradient by the logit", xlabel="logit z", ylabel="gradient")
     loss_axes.set(title="A training; half-way all labels swap", xlabel="step", ylabel="loss (nats)", yscale="log")
     save_figure(figure, path)
+
+
+def largest_nearby(errors: np.ndarray, reach: int = 15) -> np.ndarray:
+    """Return each error's largest neighbour within `reach` places, at least 1e-9: errors of rounding jump about."""
+    padded = np.pad(np.maximum(errors, 1e-9), reach, constant_values=1e-9)
+    largest = np.nanmax(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
+    return np.where(np.isfinite(errors), largest, np.nan)
 
 
 def draw(axes, x: np.ndarray, y: np.ndarray, style: dict) -> None:

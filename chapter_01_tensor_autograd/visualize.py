@@ -10,17 +10,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from chapter_01_tensor_autograd.dataset import spirals, two_moons
+from chapter_01_tensor_autograd.dataset import fashion_mnist, normalise, read_garment, spirals, two_moons
 from chapter_01_tensor_autograd.engine import Tensor, no_grad, ops
 from chapter_01_tensor_autograd.engine.functional_ad import jacobian
 from chapter_01_tensor_autograd.model import MLPConfig, build, mlp
 from chapter_01_tensor_autograd.nn import Adam, Sequential
 from utils.checkpoint import read_model
-from utils.cli import add_output_flags, begin, positive, run, script_parser
+from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.file_io_util import atomic_write
 from utils.plotting import COLOURS, new_figure, save_figure
@@ -34,6 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--model_path", type=Path, default=HERE / "checkpoints" / "mlp_fashion_mnist.pth", help="whose weights to draw"
     )
+    add_data_flag(parser)
+    kinds = "what to show to the units: our ten drawings, or the test photographs, which are downloaded if need be"
+    parser.add_argument("--pictures", default="drawings", choices=["drawings", "fashion_mnist"], help=kinds)
     parser.add_argument("--dataset", default="spirals", choices=["spirals", "two_moons"], help="what to film")
     parser.add_argument("--steps", type=positive, default=1500, help="training steps in the film")
     parser.add_argument("--frames", type=positive, default=60, help="pictures in the film")
@@ -43,6 +48,10 @@ def main(argv: list[str] | None = None) -> None:
     model, about = read_model(args.model_path, build)
     if about["dataset"] != "fashion_mnist":
         raise UserError(f"{args.model_path} was not trained on pictures: there is no first layer to draw")
+    if args.pictures == "fashion_mnist":
+        pictures = fashion_mnist(args.data_root, train=False)[0].numpy()  # (10000, 28, 28)
+    else:
+        pictures = np.stack([read_garment(path) for path in sorted((HERE / "images").glob("*.png"))])  # (10, 28, 28)
     rng = np.random.default_rng(args.seed)
     x, y = {"spirals": spirals, "two_moons": two_moons}[args.dataset](600, 0.15, rng)
     grid = plane(x, args.side)
@@ -50,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     written = [
         animate(shots, x, y, args.side, args.out_dir / f"boundary_{args.dataset}.gif"),
         plot_gradcheck_error(rng, args.out_dir / "gradcheck_error.png"),
-        plot_first_layer(model, args.out_dir / "first_layer.png"),
+        plot_first_layer(model, pictures, args.out_dir / "first_layer.png"),
     ]
     print("\n".join(f"wrote {path}" for path in written))
 
@@ -134,16 +143,42 @@ def difference(x: np.ndarray, eps: np.floating, central: bool) -> np.ndarray:
     return (f(x + eps) - f(x - eps)) / (2 * eps) if central else (f(x + eps) - f(x)) / eps
 
 
-def plot_first_layer(model: Sequential, path: Path, count: int = 40) -> Path:
-    """Draw the weights of the first layer's longest units as pictures: red pixels speak for the unit, blue against."""
-    weight = model.layers[0].weight.data  # (784, d_hidden)
-    longest = np.argsort(-np.linalg.norm(weight, axis=0))[:count]
-    figure, axes = new_figure(8, 4.1, nrows=4, ncols=count // 4)
-    limit = np.abs(weight[:, longest]).max() * 0.7
-    for unit, ax in zip(longest, axes.flat, strict=True):
-        ax.imshow(weight[:, unit].reshape(28, 28), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        ax.set_axis_off()
+def plot_first_layer(model: Sequential, pictures: np.ndarray, path: Path) -> Path:
+    """Draw eight first-layer units: red pixels speak for the unit, blue against; beside it what excites it most.
+
+    Args:
+        pictures: (N, 28, 28), uint8.
+    """
+    weight, bias = model.layers[0].weight.data, model.layers[0].bias.data  # (784, d_hidden), (d_hidden,)
+    excitation = normalise(torch.from_numpy(pictures)).numpy() @ weight + bias  # (N, d_hidden)
+    figure = Figure(figsize=(11, 4.9), layout="constrained")
+    for unit, part in zip(clearest_units(weight, 8), figure.subfigures(2, 4, wspace=0.03).flat, strict=True):
+        panels = part.subplot_mosaic([["weights", i] for i in range(3)], width_ratios=[3, 1])
+        limit = np.quantile(np.abs(weight[:, unit]), 0.995)
+        panels["weights"].imshow(weight[:, unit].reshape(28, 28), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        for i, strongest in enumerate(np.argsort(-excitation[:, unit])[:3]):
+            panels[i].imshow(pictures[strongest], cmap="gray", vmin=0, vmax=255)
+        for axes in panels.values():
+            axes.set_axis_off()
     return save_figure(figure, path)
+
+
+def clearest_units(weight: np.ndarray, count: int) -> list[int]:
+    """Return the units of a first layer (784, d_hidden) whose weights are least like noise, and not like each other.
+
+    What is left of a picture after averaging each pixel with its neighbours, as a share of its energy: 1/9 for noise.
+    """
+    pictures = np.pad(weight.T.reshape(-1, 28, 28), ((0, 0), (1, 1), (1, 1)))
+    smooth = sum(pictures[:, i : i + 28, j : j + 28] for i in range(3) for j in range(3)) / 9  # (d_hidden, 28, 28)
+    length = np.linalg.norm(weight, axis=0)  # (d_hidden,)
+    clearness = (smooth**2).sum(axis=(1, 2)) / length**2
+    clearness[length < np.median(length)] = 0  # what a short unit shows hardly matters
+    found: list[int] = []
+    for unit in np.argsort(-clearness):
+        alike = [abs(weight[:, unit] @ weight[:, other]) / (length[unit] * length[other]) for other in found]
+        if max(alike, default=0) < 0.3:
+            found.append(int(unit))
+    return found[:count]
 
 
 if __name__ == "__main__":

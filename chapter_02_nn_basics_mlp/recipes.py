@@ -5,7 +5,7 @@
 from argparse import ArgumentParser
 
 from chapter_02_nn_basics_mlp.activations import ACTIVATIONS
-from utils.cli import add_data_flag, amount, positive, share
+from utils.cli import add_data_flag, add_train_size_flag, amount, positive, share
 from utils.errors import UserError
 
 SMALL = {"batch_size": 64, "lr": 1e-2, "d_hidden": 64, "amp": "off"}  # bfloat16's 8 bits cannot fit a curve
@@ -27,7 +27,7 @@ def chosen_mode(words: list[str]) -> str:
         UserError: there is no such mode.
     """
     mode = "standard"
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name == "--mode":
             mode = value if equals else following
@@ -56,7 +56,7 @@ def add_picture_flags(parser: ArgumentParser) -> None:
     parts = "test: the pictures kept for the end; validation: some of the training pictures, to choose a recipe by"
     add_data_flag(parser)
     parser.add_argument("--dataset", default="fashion_mnist", choices=["fashion_mnist", "shapes"], help=sets)
-    parser.add_argument("--train_size", type=positive, default=20000, help="how many of the shapes to draw")
+    add_train_size_flag(parser, default=20000)
     parser.add_argument("--split", default="test", choices=["test", "validation"], help=parts)
     parser.add_argument("--label_smoothing", type=share, default=0.0, help="share of the label spread evenly")
     parser.add_argument("--flip", type=share, default=0.0, help="share of the pictures that are mirrored")

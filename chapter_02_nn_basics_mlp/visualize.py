@@ -37,14 +37,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--depth", type=positive, default=30, help="layers that a signal goes through")
     args = begin(parser, argv, dry_run={"steps": 20, "frames": 2, "width": 16, "depth": 4})
 
+    signals = {scheme: send_signal(scheme, args.width, args.depth) for scheme in SCHEMES}  # first: it may not fit
+    save_figure(signal_figures.variances(signals), args.out_dir / "initialization.png")
+    save_figure(signal_figures.sizes(signals), args.out_dir / "signals.png")
     rng = np.random.default_rng(args.seed)
     moons = tuple(torch.from_numpy(a).to(args.device) for a in two_moons(400, 0.08, rng))
     film_warp(*moons, args.seed, args.steps, args.frames, args.out_dir / "warp.gif")
     points = tuple(torch.from_numpy(a).to(args.device) for a in spirals(600, 0.15, rng))
     save_figure(grow_boundaries(*points, args.seed, args.steps), args.out_dir / "boundaries.png")
-    signals = {scheme: send_signal(scheme, args.width, args.depth) for scheme in SCHEMES}
-    save_figure(signal_figures.variances(signals), args.out_dir / "initialization.png")
-    save_figure(signal_figures.sizes(signals), args.out_dir / "signals.png")
 
     final = {f"{name}_variance": signal["measured"][-1] for name, signal in signals.items()}
     final |= {f"{name}_predicted": signal["predicted"][-1] for name, signal in signals.items()}

@@ -19,7 +19,7 @@ from chapter_02_nn_basics_mlp.losses import mse
 from chapter_02_nn_basics_mlp.measures import accuracy, network_outputs, rmse, two_view_probabilities
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig, build
 from chapter_02_nn_basics_mlp.problems import PROBLEMS
-from chapter_02_nn_basics_mlp.recipes import BEST_RATES, MODES
+from chapter_02_nn_basics_mlp.recipes import BEST_RATES, MODES, chosen_mode
 from tests.conftest import ROOT
 from utils.checkpoint import load_model, probe_input
 from utils.data import default_data_root
@@ -180,6 +180,19 @@ def test_a_twin_has_the_outputs_and_gradients_of_its_model(activation):
         torch.testing.assert_close(torch.from_numpy(ours.bias.grad.data), theirs.bias.grad, rtol=0, atol=1e-13)
 
 
+def test_the_mode_is_found_among_the_words_of_a_command():
+    assert chosen_mode([]) == chosen_mode(["--seeds", "2"]) == "standard"
+    assert (
+        chosen_mode(["--mode", "classify", "--dry_run"])
+        == chosen_mode(["--seed", "1", "--mode=classify"])
+        == "classify"
+    )
+    assert chosen_mode(["--mode", "standard", "--mode", "2d_surface"]) == "2d_surface"  # the last one holds
+    for words in (["--mode"], ["--mode", "cubes"], ["--mode="]):
+        with pytest.raises(UserError, match="standard, 2d_surface, extrapolate, classify"):
+            chosen_mode(words)
+
+
 def test_the_learning_rate_rises_and_falls():
     assert mlp.lr_factor(0, 0.1) == 0 and mlp.lr_factor(1, 0.1) == pytest.approx(0)
     assert mlp.lr_factor(0.05, 0.1) == pytest.approx(0.5, abs=0.01) and mlp.lr_factor(0.5, 0.1) == pytest.approx(0.5)
@@ -323,6 +336,7 @@ def test_mistakes_in_training_say_what_to_do(tmp_path):
         (["--mode", "cubes"], "standard, 2d_surface, extrapolate, classify"),
         (["--engine", "--mode", "classify"], "--mode standard"),
         (["--engine", "--activation", "snake"], "relu and tanh"),
+        (["--rates", "0.1"], "--mode extrapolate"),
         (["--lr", "1e30", "--epochs", "3"], "lower --lr"),
         ([*RUNS["classify"], "--batch_size", "199"], "--batch_size"),
     ):
