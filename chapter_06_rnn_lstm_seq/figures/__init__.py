@@ -1,0 +1,3 @@
+"""Drawings of chapter 6.
+第 6 章的绘图代码。
+"""
