@@ -5,6 +5,7 @@
 """
 
 import sys
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -12,13 +13,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from chapter_01_tensor_autograd.engine import Tensor, gradcheck, hvp
 from chapter_01_tensor_autograd.graphs.worked_graphs import (
     ENGINE,
     PYTORCH,
     Arrays,
     WorkedGraph,
     at_random,
+    backward,
     differentiate,
+    forward,
     linear,
     network,
     scalar,
@@ -42,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     ]:
         lesson(graph.inputs | graph.by_hand)
         final[f"{name}_difference"] = compare(graph, show=True)
+    final["hessian_difference"] = hessian_lesson(*scalar().inputs.values())
 
     section("And at points that nobody chose")
     rng = np.random.default_rng(args.seed)
@@ -53,7 +58,9 @@ def main(argv: list[str] | None = None) -> None:
 The same formulas and the same code at {args.points} random inputs each, now in batches of 5 and 4.
 Largest difference in any value: {worst:.1e}. A double holds 16 digits, and each operation rounds the
 last; the three do not always add up in the same order.""")
-    final |= {"largest_difference": worst, "points": args.points}
+    nudged = max(gradcheck(result_of(graph), *graph.inputs.values()) for graph in drawn[0].values())
+    print(f"Central differences, which know no formula, differ by {nudged:.1e} at the first of these points.")
+    final |= {"largest_difference": worst, "points": args.points, "central_differences_apart": nudged}
     write_results(args.out_dir / "autograd.json", args, final)
     print(f"\nwrote {args.out_dir / 'autograd.json'}")
 
@@ -77,7 +84,8 @@ receives by its own derivative, and hands it on:
     p = x*y      dy = dp * x     = {dy}
                  dx = dp * y     = {number(v["dp"] * v["y"])}, but x has a second way to f:
     s = sin x       + ds * cos x = {number(v["dp"] * v["y"])} + {number(v["ds"])} * {cos} = {dx}
-A value used twice gets the sum of both gradients. By the rules of school, df/dx = y + cos x.""")
+A value used twice gets the sum of both gradients. By the rules of school, df/dx = y + cos x.
+Our engine completes them in the order {", ".join(sweep_order(scalar()))}: each after all that it went into.""")
 
 
 def linear_lesson(v: Arrays) -> None:
@@ -126,6 +134,20 @@ their column of dW is 0; they sent 0 forward, so their row of the next dW is 0 t
 example, those weights learn nothing.""")
 
 
+def hessian_lesson(x: np.ndarray, y: np.ndarray) -> float:
+    """Print H v for the scalar graph; return how far the engine's is from the one by hand."""
+    section("4. Second derivatives of the scalar: H v, without H")
+    hessian, v = np.array([[-np.sin(x), 1.0], [1.0, 0.0]]), np.array([1.0, -1.0])
+    found = hvp(lambda z: z[0] * z[1] + z[0].sin(), np.array([x, y]), v).data
+    print("""\
+The gradient of f = x*y + sin x is (y + cos x, x): functions again. Their derivatives by x and y
+are the rows of the Hessian H, here times the direction v = (1, -1):""")
+    print(
+        beside("    H =", hessian, "  v =", v[:, None], "  H v =", (hessian @ v)[:, None], "  engine:", found[:, None])
+    )
+    return float(np.abs(found - hessian @ v).max())
+
+
 # ---- the comparison -------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +164,20 @@ def compare(graph: WorkedGraph, show: bool = False) -> float:
             over = f"over {np.size(hand[name])} numbers" if first else ""
             print(f"    {name + first:<10}{values}{apart[name]:<7.1g}{over}".rstrip())
     return max(apart.values())
+
+
+def sweep_order(graph: WorkedGraph) -> list[str]:
+    """Return the names of the graph's values in the order in which our engine's sweep completes their gradients."""
+    tensors, order = forward(graph, ENGINE), []
+    for name, tensor in tensors.items():
+        tensor.register_hook(lambda _, name=name: order.append(name))
+    backward(graph, tensors, ENGINE)
+    return order
+
+
+def result_of(graph: WorkedGraph) -> Callable[..., Tensor]:
+    """Return the graph as a function of its inputs, in our engine."""
+    return lambda *inputs: graph.steps(dict(zip(graph.inputs, inputs, strict=True)), ENGINE)[graph.result]
 
 
 # ---- printing -------------------------------------------------------------------------------------------------------

@@ -45,10 +45,12 @@ def test_the_lesson_fits_a_terminal_and_its_differences_are_recorded(tmp_path, c
     autograd.main(["--out_dir", str(tmp_path)])
     printed = capsys.readouterr().out.replace(str(tmp_path), "runs")
     assert "= 2 + 1 * 0.5 = 2.5" in printed and "dW4 = h3^T dz4 = [ 0.3968 -0.3968]" in printed
+    assert "in the order f, s, p, y, x:" in printed and "H v = [-1.866]   engine: [-1.866]" in printed
     assert max(map(len, printed.splitlines())) <= 100
     final = json.loads((tmp_path / "autograd.json").read_text(encoding="utf-8"))["final"]
     differences = [value for name, value in final.items() if name.endswith("_difference")]
-    assert len(differences) == 7 and final["largest_difference"] == max(differences) < 1e-13
+    assert len(differences) == 8 and final["largest_difference"] == max(differences) < 1e-13
+    assert final["central_differences_apart"] < 1e-7
 
 
 @pytest.mark.parametrize("name", ["scalar", "network"])
