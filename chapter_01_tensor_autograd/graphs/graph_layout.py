@@ -1,18 +1,17 @@
-"""Lay out a graph in layers, so that every arrow points down and none runs through a box.
-将有向图分层布局：所有箭头向下，且不穿过任何方框。
+"""Lay out a graph in rows and columns, so that every arrow points down and none runs through a box.
+将有向图按行列布局：所有箭头向下，且不穿过任何方框。
 
-After Sugiyama, Tagawa and Toda (1981): give each box a layer, order each layer so that few arrows cross, and only then
-choose coordinates. An arrow over several layers gets a bend in each layer between, and boxes make room for bends.
+A simple relative of the method of Sugiyama, Tagawa and Toda (1981): give each box a row, then a column, then draw. An
+arrow over several rows gets a bend in each row between, and a bend takes a place like a box.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 Edge = tuple[Hashable, Hashable]
 Point = tuple[float, float]
-Steps = dict[Edge, int]  # pairs of nodes in neighbouring layers -> the length of the longest way through them
 
 
 @dataclass
@@ -20,10 +19,10 @@ class Layout:
     """Where things are: x to the right and y down, from (0, 0), in the unit of the boxes' sizes.
 
     `routes[i]` belongs to `edges[i]`. It starts on the lower rim of one box and ends on the upper rim of another; its
-    pieces are, in turn, straight down past the boxes of a layer, and across the gap to the next layer.
+    pieces are, in turn, straight down past the boxes of a row, and across the gap to the next row.
     """
 
-    layers: dict[Hashable, int]
+    rows: dict[Hashable, int]
     centres: dict[Hashable, Point]
     routes: list[list[Point]]
     width: float
@@ -36,52 +35,36 @@ def layered(
     """Place boxes of the given (width, height), by name.
 
     Args:
-        edges: pairs (from, to), without a cycle. Boxes that lead to the same box stand in the order of their edges,
-            unless that makes arrows cross.
-        gaps: the space between neighbours in a layer, and between layers.
+        edges: pairs (from, to), without a cycle. Of the boxes that lead to the same box, the one at the end of the
+            longest path stands above it, and the others to the right, in the order of their edges.
+        gaps: the space between columns, and between rows.
         port_gap: the distance at which arrows leave or reach the same box.
     """
-    layers, lengths = assign_layers(sizes, edges)
-    ways = [
-        [a, *((i, layer) for layer in range(layers[a] + 1, layers[b])), b]  # the tuples are bends
-        for i, (a, b) in enumerate(edges)
+    row_of, depth = assign_rows(sizes, edges)
+    paths = [  # each edge by way of its bends, which are pairs (edge, row)
+        [a, *((i, row) for row in range(row_of[a] + 1, row_of[b])), b] for i, (a, b) in enumerate(edges)
     ]
-    steps: Steps = {}
-    for way, length in zip(ways, lengths, strict=True):
-        for step in pairwise(way):
-            steps[step] = max(length, steps.get(step, 0))
+    column = assign_columns(row_of, depth, paths)
 
-    layer_of = {node: layers[way[0]] + k for way in ways for k, node in enumerate(way)} | layers
-    rows = [[node for node in layer_of if layer_of[node] == k] for k in range(max(layer_of.values()) + 1)]
-    rows = order_rows(rows, list(steps))
-    size = {node: sizes.get(node, (port_gap, 0.0)) for row in rows for node in row}
-    x = place_columns(rows, steps, {node: w for node, (w, _) in size.items()}, gaps[0])
+    pitch = max(width for width, _ in sizes.values()) + gaps[0]
+    x = {node: (column[node] + 0.5) * pitch - gaps[0] / 2 for node in column}
+    top, bottom, y = [], [], 0.0
+    for row in range(max(row_of.values()) + 1):
+        top.append(y)
+        bottom.append(y + max(sizes[node][1] for node in sizes if row_of[node] == row))
+        y = bottom[-1] + gaps[1]
+    centres = {node: (x[node], (top[row_of[node]] + bottom[row_of[node]]) / 2) for node in sizes}
 
-    top, bottom, y = {}, {}, 0.0
-    for row in rows:
-        height = max(size[node][1] for node in row)
-        top |= dict.fromkeys(row, y)
-        bottom |= dict.fromkeys(row, y + height)
-        y += height + gaps[1]
-    centres = {node: (x[node], (top[node] + bottom[node]) / 2) for node in sizes}
-
-    routes = [[(x[node], y) for node in way for y in (top[node], bottom[node])] for way in ways]
-    for end, rim in (0, 0.5), (-1, -0.5):  # where it starts, and where it ends
-        for node in sizes:
-            mine = [i for i, way in enumerate(ways) if way[end] == node]
-            mine.sort(key=lambda i: x[ways[i][1 if end == 0 else -2]])
-            main = max(mine, key=lambda i: lengths[i], default=None)
-            room = min(port_gap, size[node][0] / (2 * len(mine) or 1))
-            for rank, i in enumerate(mine):
-                across = x[node] + room * (rank - mine.index(main))
-                inner, outer = (1, 0) if end == 0 else (-2, -1)
-                routes[i][inner] = (across, routes[i][inner][1])
-                routes[i][outer] = (across, centres[node][1] + rim * size[node][1])
-    return Layout(layers, centres, routes, max(x[n] + size[n][0] / 2 for n in x), y - gaps[1])
+    routes = []
+    for (a, _), path in zip(edges, paths, strict=True):
+        steps = enumerate(path, start=row_of[a])
+        routes.append([(x[node], y) for row, node in steps for y in (top[row], bottom[row])])
+    spread_ports(routes, edges, sizes, centres, port_gap)
+    return Layout(row_of, centres, routes, (max(column.values()) + 1) * pitch - gaps[0], bottom[-1])
 
 
-def assign_layers(nodes: Mapping, edges: Sequence[Edge]) -> tuple[dict[Hashable, int], list[int]]:
-    """Return each node's layer, as late as what follows allows, and for each edge the longest way that contains it."""
+def assign_rows(nodes: Mapping, edges: Sequence[Edge]) -> tuple[dict[Hashable, int], dict[Hashable, int]]:
+    """Return each node's row, as low as what follows allows, and how many edges the longest path to it has."""
     before, after = ({node: [] for node in nodes} for _ in range(2))
     for a, b in edges:
         before[b].append(a)
@@ -92,70 +75,45 @@ def assign_layers(nodes: Mapping, edges: Sequence[Edge]) -> tuple[dict[Hashable,
         depth[node] = max((depth[a] + 1 for a in before[node]), default=0)
     for node in reversed(order):
         height[node] = max((height[b] + 1 for b in after[node]), default=0)
-    last = max(height.values())
-    return {node: last - height[node] for node in nodes}, [depth[a] + 1 + height[b] for a, b in edges]
+    return {node: max(height.values()) - height[node] for node in nodes}, depth
 
 
-def order_rows(rows: list[list], steps: Sequence[Edge], sweeps: int = 8) -> list[list]:
-    """Order each row by the mean place of its neighbours in the row above, then below, and so on; keep the best."""
-    best, fewest = rows, crossings(rows, steps)
-    for sweep in range(sweeps):
-        near: dict[Hashable, list] = {}
-        for a, b in steps:
-            fixed, moved = (a, b) if sweep % 2 else (b, a)
-            near.setdefault(moved, []).append(fixed)
-        rows, place = [list(row) for row in rows], {}
-        for row in rows if sweep % 2 else reversed(rows):
-            now = {node: i for i, node in enumerate(row)}
-            means = {n: sum(place[m] for m in near[n]) / len(near[n]) if n in near else now[n] for n in row}
-            row.sort(key=means.__getitem__)  # stable: equals keep their order
-            place |= {node: i for i, node in enumerate(row)}
-        if (count := crossings(rows, steps)) < fewest:
-            best, fewest = rows, count
-    return best
+def assign_columns(row_of: Mapping, depth: Mapping, paths: Sequence[list]) -> dict[Hashable, int]:
+    """Give each box and bend a column, from the last row upwards: that of what it leads to, or the next free one.
 
-
-def crossings(rows: list[list], steps: Sequence[Edge]) -> int:
-    """Count the pairs of arrows between neighbouring rows that cross."""
-    place = {node: (k, i) for k, row in enumerate(rows) for i, node in enumerate(row)}
-    count = 0
-    for (a, b), (c, d) in combinations(steps, 2):
-        if place[a][0] == place[c][0]:
-            count += (place[a][1] - place[c][1]) * (place[b][1] - place[d][1]) < 0
-    return count
-
-
-def place_columns(rows: list[list], steps: Steps, width: Mapping[Hashable, float], gap: float) -> dict[Hashable, float]:
-    """Return the nodes' x. Each wants to stand right below or above one neighbour: the one on the longest way.
-
-    So the longest way becomes a straight trunk, and what feeds into it stands close beside it.
+    In each row the ends of longer paths choose first, so the longest path becomes a straight trunk.
     """
-    above, below, length = {}, {}, {node: 0 for row in rows for node in row}
-    for (a, b), n in steps.items():
-        above[b] = max(above.get(b, (0, a)), (n, a), key=lambda found: found[0])
-        below[a] = max(below.get(a, (0, b)), (n, b), key=lambda found: found[0])
-        length[a], length[b] = max(length[a], n), max(length[b], n)
-    x = {}
-    for row in rows:
-        _spread(row, dict.fromkeys(row, 0.0), length, width, gap, x)
-    for sweep in range(8):
-        for row in rows if sweep % 2 == 0 else reversed(rows):
-            follow = above if sweep % 2 == 0 else below
-            wish = {node: x[follow[node][1]] if node in follow else x[node] for node in row}
-            _spread(row, wish, length, width, gap, x)
-    left = min(x[node] - width[node] / 2 for node in x)
-    return {node: at - left for node, at in x.items()}
+    rows = [[node for node in row_of if row_of[node] == row] for row in range(max(row_of.values()) + 1)]
+    below, rank = {}, dict(depth)
+    for path in paths:
+        for step, (node, following) in enumerate(pairwise(path)):
+            if step:  # a bend
+                rows[row_of[path[0]] + step].append(node)
+                rank[node] = depth[path[0]]
+            below.setdefault(node, following)
+    column: dict[Hashable, int] = {}
+    for row in reversed(rows):
+        taken = set()
+        for node in sorted(row, key=lambda node: -rank[node]):  # stable: equals keep their order
+            wanted = column.get(below.get(node), 0)
+            while wanted in taken:
+                wanted += 1
+            taken.add(wanted)
+            column[node] = wanted
+    return column
 
 
-def _spread(row: list, wish: Mapping, rank: Mapping, width: Mapping, gap: float, x: dict) -> None:
-    """Set x of a row's nodes as wished; where they would touch, those of a higher rank come first."""
-    packed, edge = {}, 0.0
-    for node in row:
-        packed[node] = edge + width[node] / 2  # where it would stand if all were pushed together
-        edge += width[node] + gap
-    free: dict[int, float] = {}  # a placed node's index -> its x beyond `packed`: never falls from left to right
-    for i in sorted(range(len(row)), key=lambda i: -rank[row[i]]):
-        low = max((at for j, at in free.items() if j < i), default=float("-inf"))
-        high = min((at for j, at in free.items() if j > i), default=float("inf"))
-        free[i] = min(max(wish[row[i]] - packed[row[i]], low), high)
-        x[row[i]] = free[i] + packed[row[i]]
+def spread_ports(
+    routes: list[list[Point]], edges: Sequence[Edge], sizes: Mapping, centres: Mapping, port_gap: float
+) -> None:
+    """Let the arrows at one rim of a box stand side by side, in the order of where they come from or go to."""
+    for end, other, outer, inner, rim in (0, 2, 0, 1, 0.5), (1, -3, -1, -2, -0.5):
+        for node, (width, height) in sizes.items():
+            mine = [i for i, edge in enumerate(edges) if edge[end] == node]
+            mine.sort(key=lambda i: routes[i][other][0])
+            gap = min(port_gap, width / (2 * len(mine) or 1))
+            straight = next((k for k, i in enumerate(mine) if routes[i][other][0] == centres[node][0]), 0)
+            for k, i in enumerate(mine):
+                across = centres[node][0] + gap * (k - straight)
+                routes[i][inner] = (across, routes[i][inner][1])
+                routes[i][outer] = (across, centres[node][1] + rim * height)

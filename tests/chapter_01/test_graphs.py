@@ -13,7 +13,7 @@ import pytest
 from chapter_01_tensor_autograd import autograd, graph_visualization
 from chapter_01_tensor_autograd.graph_visualization import engine_graph, torch_graph
 from chapter_01_tensor_autograd.graphs.graph_drawing import Arrow, Box, Graph, draw, to_graphviz
-from chapter_01_tensor_autograd.graphs.graph_layout import crossings, layered, order_rows
+from chapter_01_tensor_autograd.graphs.graph_layout import layered
 from chapter_01_tensor_autograd.graphs.worked_graphs import (
     ENGINE,
     PYTORCH,
@@ -99,7 +99,7 @@ def test_boxes_stay_apart_and_arrows_run_down_around_them(seed):
 
     inside = corners + np.array([1, 1, -1, -1]) * 1e-6
     for (a, b), route in zip(edges, layout.routes, strict=True):
-        assert layout.layers[a] < layout.layers[b]
+        assert layout.rows[a] < layout.rows[b]
         (x0, y0), (x1, y1) = layout.centres[a], layout.centres[b]
         assert abs(route[0][0] - x0) < sizes[a][0] / 2 and route[0][1] == y0 + sizes[a][1] / 2
         assert abs(route[-1][0] - x1) < sizes[b][0] / 2 and route[-1][1] == y1 - sizes[b][1] / 2
@@ -119,12 +119,6 @@ def test_the_longest_way_is_a_straight_line():
         layout = layered(dict.fromkeys(graph.boxes, (80, 30)), [(a.start, a.end) for a in graph.arrows])
         trunk = [name for name, box in graph.boxes.items() if box.kind != "parameter"]
         assert len({layout.centres[name][0] for name in trunk}) == 1
-
-
-def test_sweeps_undo_crossings():
-    rows, steps = [["a", "b", "c"], ["d", "e", "f"]], [("a", "f"), ("b", "e"), ("c", "d")]
-    assert crossings(rows, steps) == 3
-    assert crossings(order_rows(rows, steps), steps) == 0
 
 
 # ---- the pictures ---------------------------------------------------------------------------------------------------
