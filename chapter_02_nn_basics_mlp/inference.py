@@ -25,6 +25,7 @@ from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.errors import UserError
 from utils.file_io_util import ROOT, atomic_write
+from utils.tables import aligned, printable
 
 MODELS = Path(__file__).resolve().parent / "models"
 PICTURES = sorted((ROOT / "chapter_01_tensor_autograd" / "images").glob("*.png"))
@@ -50,7 +51,10 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError("--csv holds points, but this model takes pictures: use --image")
         images = torch.stack([read_garment(path) for path in args.image])  # (N, 28, 28)
         probabilities = two_view_probabilities(model, normalise(images).to(args.device)).cpu()  # (N, n_classes)
-        print_classes([path.name for path in args.image], probabilities, about)
+        names = [printable(path.name) for path in args.image]
+        if len(set(names)) < len(names):  # in different folders
+            names = [printable(str(path)) for path in args.image]
+        print_classes(names, probabilities, about)
         return
     d_in = next(model.parameters()).shape[1]
     points = read_csv(args.csv, d_in) if args.csv else points_of(args.point, d_in)  # (N, d_in)
@@ -92,10 +96,11 @@ def print_points(columns: list[str], table: Tensor, points: Tensor, problem: Pro
 
 def print_classes(names: list[str], probabilities: Tensor, about: dict) -> None:
     """Print the three most probable classes of each picture."""
-    width = max(map(len, names))
+    rows = []
     for name, row in zip(names, probabilities, strict=True):
         best = row.argsort(descending=True)[:3].tolist()
-        print(f"{name:{width}}  " + "   ".join(f"{about['classes'][i]:>11} {row[i]:6.1%}" for i in best))
+        rows.append([name, *(cell for i in best for cell in (about["classes"][i], f"{row[i]:.1%}"))])
+    print("\n".join(aligned(rows, "<>")))
     count, split = about[f"{about['split']}_count"], about["split"]
     print(f"(on {count} {split} pictures this network is right {about['shipped_accuracy']:.1%} of the time)")
 

@@ -364,7 +364,7 @@ def test_mistakes_are_one_line_and_status_2(script, tmp_path):
     mlp.main([*RUNS["classify"], "--out_dir", str(tmp_path)])
     for arguments, message in (
         (["--mode", "cubes"], "standard, 2d_surface, extrapolate, classify"),
-        (["--model_path", tmp_path / "mlp_classify.pth", "--image", text], "cannot be read as a picture"),
+        (["--model_path", tmp_path / "mlp_classify.pth", "--image", text], "is not a picture"),
         (["--csv", wide], "2 numbers where 1 should be"),
         (["--csv", tmp_path / "missing.csv"], "cannot be read"),
         (["--mode", "2d_surface", "--point", "1", "2", "3"], "2 coordinates"),
@@ -403,6 +403,24 @@ def test_inference_warns_of_points_outside_the_training_range(tmp_path, capsys):
     inference.main(["--mode", "extrapolate", "--point", "5.9", "-6.1", "--out_dir", str(tmp_path)])
     inside, outside = capsys.readouterr().out.splitlines()[1:3]
     assert "outside" not in inside and outside.endswith("outside the training range")
+
+
+def test_pictures_of_one_name_and_of_chinese_names_can_be_told_apart(tmp_path, capsys):
+    mlp.main([*RUNS["classify"], "--out_dir", str(tmp_path)])
+    drawn = ROOT / "chapter_01_tensor_autograd" / "images" / "6_shirt.png"
+    paths = [tmp_path / folder / "衬衫.png" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(drawn.read_bytes())
+    capsys.readouterr()
+    model = ["--model_path", str(tmp_path / "mlp_classify.pth"), "--out_dir", str(tmp_path)]
+    inference.main([*model, "--image", *map(str, paths)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == [str(path) for path in paths]
+    inference.main([*model, "--image", str(paths[0]), str(drawn)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("衬衫.png ") and lines[1].startswith("6_shirt.png ")
+    assert lines[0].index("%") + 2 == lines[1].index("%")  # two wide characters stand for four places
 
 
 @needs_classifier
