@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from chapter_06_rnn_lstm_seq.recurrent import GRU, LSTM, RNN, MinGRU, Recurrent
 
-BLANK, GO, N_SYMBOLS = 0, 1, 8  # the copy task's tokens: blank, go, and 8 symbols from 2 on
+BLANK, GO, N_SYMBOLS = 0, 1, 8  # the tokens of the copy task: blank, go, and from 2 on the symbols
+N_TOKENS = 2 + N_SYMBOLS
 N_COPIED = 5
 
 
@@ -74,8 +75,8 @@ def remember_(net: Recurrent, n_steps: int, generator: torch.Generator) -> Recur
 def gradient_by_lag(net: Recurrent, x: Tensor, readout: nn.Module) -> Tensor:
     """Return how strongly the answer after the last step depends on the state `lag` steps before: (T,), by lag from 0.
 
-    It is the norm of d(sum of the answers) / d(state), averaged over the batch; an LSTM's state is h and c together.
-    x (B, T, D). A recurrent net of one layer, fed step by step.
+    It is the norm of d(sum of the answers) / d(state), averaged over batch and layers; an LSTM's state is h and c
+    together. The network is fed step by step: x (B, T, D). `readout`: (B, H) of the last layer -> answers.
     """
     states, state = [], None
     for t in range(x.shape[1]):
@@ -84,6 +85,6 @@ def gradient_by_lag(net: Recurrent, x: Tensor, readout: nn.Module) -> Tensor:
         states.append(parts)
     answers = readout(parts[0][-1]).sum()
     flat = [s for parts in states for s in parts]
-    grads = torch.autograd.grad(answers, flat)  # each (1, B, H)
+    grads = torch.autograd.grad(answers, flat, materialize_grads=True)  # each (layers, B, H)
     per_step = [torch.cat(grads[i : i + len(parts)], dim=-1) for i in range(0, len(flat), len(parts))]
     return torch.stack([g.norm(dim=-1).mean() for g in per_step]).flip(0)  # (T,)

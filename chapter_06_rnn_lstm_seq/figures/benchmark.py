@@ -8,7 +8,7 @@ from chapter_06_rnn_lstm_seq.scan import WIDE
 from utils.plotting import COLOURS, new_figure
 
 WAYS = {
-    "definition": ("definition, with autograd's tensors", "black"),
+    "definition": ("definition: new tensors in each step", "black"),
     "step_by_step": ("step by step, in place", COLOURS[0]),
     "merge_pairs": ("tree of merged pairs", COLOURS[1]),
 }

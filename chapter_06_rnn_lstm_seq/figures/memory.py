@@ -1,0 +1,52 @@
+"""How far back the cells learn: errors by distance, and gradients by lag.
+各种单元能学到多远：误差随距离的变化，梯度随间隔的变化。
+"""
+
+from collections.abc import Iterable
+
+from matplotlib.figure import Figure
+
+from chapter_06_rnn_lstm_seq.figures.colours import CELL_COLOURS, CELL_NAMES
+from utils.plotting import new_figure
+
+GUESSING = {"adding": 1 / 6, "copy": 7 / 8}
+TITLES = {
+    "pytorch": "PyTorch's initial weights",
+    "memory": "initial weights for long memory",
+    "trained": "after training",
+}
+
+
+def draw_errors(final: dict, tasks: dict[str, list[int]], cells: Iterable[str]) -> Figure:
+    """Draw each cell's mean error by distance, with a bar from the mean less to the mean plus a standard deviation."""
+    figure, panels = new_figure(9, 3.8, ncols=2)
+    for axes, (task, distances) in zip(panels, tasks.items(), strict=True):
+        for i, cell in enumerate(cells):
+            places = [f"{task}_{cell}_{distance}_error" for distance in distances]
+            means, spreads = [final[p] for p in places], [final[f"{p}_std"] for p in places]
+            shifted = [d * 1.03 ** (i - 2) for d in distances]  # side by side where they would hide each other
+            axes.errorbar(
+                shifted, means, spreads, fmt="o-", ms=4, capsize=3, color=CELL_COLOURS[cell], label=CELL_NAMES[cell]
+            )
+        axes.axhline(GUESSING[task], color="grey", linestyle="--", linewidth=1, label="guessing")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(distances, map(str, distances))
+    left, right = panels
+    left.set(xlabel="length of the sequence (steps)", ylabel="mean squared error", title="adding problem", yscale="log")
+    right.set(
+        xlabel="steps between symbols and answer", ylabel="share of wrong symbols", title="copy task", ylim=(-0.03, 1)
+    )
+    right.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def draw_gradients(gradients: dict[str, dict[str, list[float]]], cells: Iterable[str]) -> Figure:
+    """Draw how strongly the last answer depends on the state so many steps before, as a share of lag 0's."""
+    figure, panels = new_figure(11, 3.6, ncols=len(gradients), sharey=True)
+    for axes, (name, curves) in zip(panels, gradients.items(), strict=True):
+        for cell in cells:
+            axes.plot(curves[cell], color=CELL_COLOURS[cell], label=CELL_NAMES[cell])
+        axes.set(xlabel="lag (steps)", title=TITLES[name], yscale="log", ylim=(1e-8, 1e3))
+    panels[0].set_ylabel("|dL/dh| at this lag / at lag 0")
+    panels[-1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
