@@ -2,16 +2,25 @@
 本章的真实数据：莎士比亚剧本、语音数字，以及褒贬电影的句子。
 """
 
+import hashlib
+import wave
+import zlib
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile, ZipFile
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.file_io_util import download
+from utils.file_io_util import atomic_write, download
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_MD5 = "6fb458f1232090904fb40fe944165e91"
+DIGITS_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
+DIGITS_MD5 = "2c93442f2c808e24d4d913f6be24d32c"  # of the 3,000 files' bytes in the order of their names
 OFFLINE = "--dataset toy needs no download"
 
 
@@ -51,3 +60,76 @@ def encode(text: str, characters: str) -> Tensor:
 def decode(ids: Tensor, characters: str) -> str:
     """The inverse of `encode`."""
     return "".join(characters[i] for i in ids.tolist())
+
+
+# --- spoken digits ----------------------------------------------------------------------------------------------------
+
+
+class Recordings(NamedTuple):
+    """Recordings of different lengths, one after another in one row, and who says what in each."""
+
+    samples: Tensor  # (all samples,), int16, 8,000 a second
+    ends: Tensor  # (N + 1,): recording i is samples[ends[i] : ends[i + 1]]
+    digits: Tensor  # (N,)
+    speakers: Tensor  # (N,), indices into `names`
+    takes: Tensor  # (N,): a speaker says each digit 50 times, 0 to 49
+    names: list[str]
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return some recordings as (B, T), float32 from -1 to 1, filled up with 0, and their lengths (B,)."""
+        lengths = self.ends[index + 1] - self.ends[index]
+        place = torch.arange(int(lengths.max()))
+        there = place < lengths[:, None]
+        sounds = self.samples[(self.ends[index][:, None] + place).clamp(max=len(self.samples) - 1)]
+        return sounds / 2.0**15 * there, lengths
+
+
+def spoken_digits(root: Path) -> Recordings:
+    """Read the Free Spoken Digit Dataset: 6 speakers, 10 digits, 50 takes of each.
+
+    Looks for `root`/fsdd/digits.npz, which it writes, then for the 3,000 files `root`/fsdd/recordings/*.wav, then for
+    the archive, which it downloads to `root`/fsdd.
+
+    Raises:
+        UserError: a file is damaged, or files are missing and cannot be downloaded.
+    """
+    cache, folder = root / "fsdd" / "digits.npz", root / "fsdd" / "recordings"
+    if not cache.exists():
+        files = sorted(folder.glob("*.wav"))
+        contents = [(path.name, path.read_bytes()) for path in files] if files else _digits_archive(root / "fsdd")
+        _write_digits(contents, cache)
+    try:
+        with np.load(cache) as arrays:
+            tensors = [torch.from_numpy(arrays[name]) for name in ("samples", "ends", "digits", "speakers", "takes")]
+            return Recordings(*tensors, arrays["names"].tolist())
+    except Exception as error:  # a damaged archive fails in many ways
+        raise UserError(f"{cache} is damaged: delete it, and it will be made again") from error
+
+
+def _digits_archive(folder: Path) -> list[tuple[str, bytes]]:
+    path = download(DIGITS_URL, folder / "free-spoken-digit-dataset-1.0.10.zip", None, OFFLINE, timeout=60)
+    try:
+        with ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".wav") and "/recordings/" in name]
+            return sorted((name.rsplit("/", 1)[1], archive.read(name)) for name in names)
+    except (BadZipFile, OSError, zlib.error) as error:
+        raise UserError(f"{path} is damaged: delete it, and it will be fetched again") from error
+
+
+def _write_digits(contents: list[tuple[str, bytes]], cache: Path) -> None:
+    """Check the recordings' bytes, in the order of their names, and write their samples and names as one file."""
+    if hashlib.md5(b"".join(data for _, data in contents), usedforsecurity=False).hexdigest() != DIGITS_MD5:
+        raise UserError(f"the {len(contents)} recordings are not the 3,000 of version 1.0.10, or damaged; {OFFLINE}")
+    parts = [name.removesuffix(".wav").split("_") for name, _ in contents]  # 7_jackson_32.wav
+    names = sorted({speaker for _, speaker, _ in parts})
+    sounds = [np.frombuffer(wave.open(BytesIO(data)).readframes(-1), "<i2") for _, data in contents]
+    with atomic_write(cache) as temporary:
+        np.savez(
+            temporary,
+            samples=np.concatenate(sounds),
+            ends=np.cumsum([0, *map(len, sounds)]),
+            digits=np.array([int(digit) for digit, _, _ in parts]),
+            speakers=np.array([names.index(speaker) for _, speaker, _ in parts]),
+            takes=np.array([int(take) for _, _, take in parts]),
+            names=np.array(names),
+        )

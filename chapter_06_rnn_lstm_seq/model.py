@@ -5,6 +5,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chapter_03_optimization_regularization.regularization import Dropout
@@ -61,6 +62,96 @@ class LanguageModel(nn.Module):
         return self.head(x), new_states
 
 
+@dataclass
+class ClassifierConfig:
+    d_input: int
+    n_classes: int
+    cell: str = "gru"
+    bidirectional: bool = True
+    hidden_size: int = 128
+    n_layers: int = 2
+    input_dropout: float = 0.0
+    dropout: float = 0.3
+
+
+class Classifier(nn.Module):
+    """A sequence's class: recurrent layers, then each feature's mean and maximum over the steps, then a linear head.
+
+    The last state alone would do, but has to carry all of the sequence; pooling asks each step what it has seen.
+    """
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config = config
+        directions = 2 if config.bidirectional else 1
+        sizes = [config.d_input] + [directions * config.hidden_size] * config.n_layers
+        self.layers = nn.ModuleList(
+            make_recurrent(config.cell, size, config.hidden_size, bidirectional=config.bidirectional)
+            for size in sizes[:-1]
+        )
+        self.input_dropout = LockedDropout(config.input_dropout)
+        self.dropout = LockedDropout(config.dropout)
+        self.head = nn.Linear(2 * sizes[-1], config.n_classes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """x (B, T, D), of which `lengths` (B,) steps count -> logits (B, C)."""
+        x = self.input_dropout(x)
+        for layer in self.layers:
+            x = self.dropout(layer(x, lengths=lengths)[0])  # (B, T, directions H)
+        return self.head(pool(x, lengths))
+
+
+def pool(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return each feature's mean and maximum over the steps that count: (B, T, D) -> (B, 2 D)."""
+    there = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]  # (B, T, 1)
+    mean = (x * there).sum(dim=1) / lengths[:, None]
+    return torch.cat([mean, x.masked_fill(~there, -torch.inf).amax(dim=1)], dim=1)
+
+
+@dataclass
+class SentimentConfig:
+    n_words: int
+    n_buckets: int
+    d_word: int = 64
+    cell: str = "gru"
+    bidirectional: bool = True
+    hidden_size: int = 96
+    n_layers: int = 1
+    word_dropout: float = 0.2  # share of the words that are taken out of a sentence
+    input_dropout: float = 0.3
+    dropout: float = 0.5
+
+
+class SentimentNet(nn.Module):
+    """A sentence's class: a word's vector is the mean of its own and its pieces'; a `Classifier` reads the vectors."""
+
+    def __init__(self, config: SentimentConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.n_words + config.n_buckets, config.d_word)
+        self.classifier = Classifier(
+            ClassifierConfig(
+                config.d_word,
+                2,
+                config.cell,
+                config.bidirectional,
+                config.hidden_size,
+                config.n_layers,
+                config.input_dropout,
+                config.dropout,
+            )
+        )
+        self.head = self.classifier.head
+
+    def forward(self, parts: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+        """Take what `Vocabulary.encode` returns, and return logits (B, 2)."""
+        words = F.embedding_bag(parts, self.embedding.weight, starts, mode="mean", include_last_offset=True)  # (N, D)
+        if self.training:
+            words = words * words.new_empty(len(words), 1).bernoulli_(1 - self.config.word_dropout)
+        x = nn.utils.rnn.pad_sequence(words.split(lengths.tolist()), batch_first=True)  # (B, T, D)
+        return self.classifier(x, lengths)
+
+
 def detach(states: list[State], device: torch.device | None = None) -> list[State]:
     """Return the same states without their past: no gradient flows further back (truncated backpropagation)."""
 
@@ -68,6 +159,10 @@ def detach(states: list[State], device: torch.device | None = None) -> list[Stat
         return tensor.detach().to(device or tensor.device)
 
     return [cut(state) if isinstance(state, Tensor) else tuple(map(cut, state)) for state in states]
+
+
+def build_classifier(config: dict) -> Classifier:
+    return Classifier(ClassifierConfig(**config))
 
 
 def build_language_model(config: dict) -> LanguageModel:

@@ -127,7 +127,7 @@ def check_archive(path: Path) -> None:
         raise OSError(str(error)) from error
 
 
-def has_md5(path: Path, md5: str) -> bool:
+def has_md5(path: Path, md5: str | None) -> bool:
     """Tell whether there is a file at `path` with this checksum."""
     if not Path(path).is_file():
         return False
@@ -138,10 +138,13 @@ def has_md5(path: Path, md5: str) -> bool:
     return digest.hexdigest() == md5
 
 
-def download(url: str, path: Path, md5: str, offline: str = "", timeout: float = 30, gzipped: bool = False) -> Path:
+def download(
+    url: str, path: Path, md5: str | None, offline: str = "", timeout: float = 30, gzipped: bool = False
+) -> Path:
     """Return `path`, fetched from `url` unless the right file is there already.
 
     Args:
+        md5: the file's checksum; None where the server makes the file anew each time: the caller checks its contents.
         offline: what works without this file, such as "--dataset shapes needs no download": ends the error message.
         timeout: seconds without a byte after which the server counts as out of reach.
         gzipped: the server has it packed; `path` and `md5` are those of the unpacked file.
@@ -150,17 +153,18 @@ def download(url: str, path: Path, md5: str, offline: str = "", timeout: float =
         UserError: the file did not arrive whole; says what to put where by hand. What was at `path` is still there.
     """
     path = Path(path)
-    if has_md5(path, md5):
+    if has_md5(path, md5) or (md5 is None and path.is_file()):
         return path
     try:
         with atomic_write(path) as temporary:
             _fetch(url, temporary, path.name, timeout)
             if gzipped:
                 temporary.write_bytes(gzip.decompress(temporary.read_bytes()))
-            if not has_md5(temporary, md5):
+            if md5 is not None and not has_md5(temporary, md5):
                 raise OSError("what arrived has another checksum")
     except (OSError, EOFError, zlib.error, HTTPException) as error:  # the network's, the disk's, a damaged archive's
-        advice = [f"get {path.name} (MD5 {md5}) from there or a mirror in some other way, and put it at {path}"]
+        known = f" (MD5 {md5})" if md5 else ""
+        advice = [f"get {path.name}{known} from there or a mirror in some other way, and put it at {path}"]
         advice += [offline] if offline else []
         raise UserError(f"cannot download {url}: {str(error).strip('<>')}; {'; '.join(advice)}") from error
     return path

@@ -1,0 +1,58 @@
+"""Another speaker, another room, another microphone: changes that leave a word the same word.
+换一个说话人、换一个房间、换一个话筒：不改变词义的声音变化。
+"""
+
+import torch
+from torch import Tensor
+
+
+def change_speed(sounds: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Play sounds (B, T) at so many times their speed (B,), which also moves their pitch; return them and their lengths.
+
+    Values between samples are interpolated linearly.
+    """
+    new_lengths = (lengths / factors).floor().long().clamp(min=1)  # (B,)
+    place = torch.arange(int(new_lengths.max()), device=sounds.device) * factors[:, None]  # (B, T')
+    left = place.floor().long().clamp(max=sounds.shape[1] - 1)
+    right = (left + 1).clamp(max=sounds.shape[1] - 1)
+    changed = torch.lerp(sounds.gather(1, left), sounds.gather(1, right), place - left)
+    there = torch.arange(changed.shape[1], device=sounds.device) < new_lengths[:, None]
+    return changed * there, new_lengths
+
+
+def shift_in_time(sounds: Tensor, lengths: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Put silence of up to `most` samples before each sound (B, T) and as much again behind it."""
+    before = torch.randint(most + 1, lengths.shape, device=sounds.device)
+    after = torch.randint(most + 1, lengths.shape, device=sounds.device)
+    longest = int((lengths + before + after).max())
+    place = torch.arange(longest, device=sounds.device) - before[:, None]  # (B, T')
+    inside = (place >= 0) & (place < lengths[:, None])
+    return sounds.gather(1, place.clamp(0, sounds.shape[1] - 1)) * inside, lengths + before + after
+
+
+def add_noise(sounds: Tensor, lengths: Tensor, low_db: float, high_db: float) -> Tensor:
+    """Add white noise to each sound (B, T), between `low_db` and `high_db` decibels below the sound's mean power."""
+    power = sounds.square().sum(dim=1, keepdim=True) / lengths[:, None]
+    db = low_db + (high_db - low_db) * torch.rand(len(sounds), 1, device=sounds.device)
+    noisy = sounds + torch.randn_like(sounds) * (power * 10 ** (-db / 10)).sqrt()
+    return noisy * (torch.arange(sounds.shape[1], device=sounds.device) < lengths[:, None])
+
+
+def mask_spectrogram(x: Tensor, n_frames: Tensor, bands: int, share: float) -> Tensor:
+    """Set a random stripe of up to `bands` bands, and one of up to a `share` of the frames, to 0 (Park et al. 2019).
+
+    x (B, F, D), of which `n_frames` (B,) frames count. 0 is each band's mean.
+    """
+    batch, longest, n_bands = x.shape
+    frames, places = torch.arange(longest, device=x.device), torch.arange(n_bands, device=x.device)
+    hidden = _stripe(frames, n_frames, share * n_frames)[:, :, None]
+    full = torch.full_like(n_frames, n_bands)
+    hidden = hidden | _stripe(places, full, torch.full_like(n_frames, bands + 1))[:, None, :]
+    return x.masked_fill(hidden, 0)
+
+
+def _stripe(places: Tensor, ends: Tensor, widest: Tensor) -> Tensor:
+    """Return for each row (B,) a mask over `places` (N,): a stripe narrower than `widest` that ends before `ends`."""
+    width = (torch.rand(ends.shape, device=ends.device) * widest).floor()  # (B,)
+    start = (torch.rand(ends.shape, device=ends.device) * (ends - width + 1)).floor()
+    return (places >= start[:, None]) & (places < (start + width)[:, None])
