@@ -21,6 +21,8 @@ SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/da
 SHAKESPEARE_MD5 = "6fb458f1232090904fb40fe944165e91"
 DIGITS_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
 DIGITS_MD5 = "2c93442f2c808e24d4d913f6be24d32c"  # of the 3,000 files' bytes in the order of their names
+POLARITY_URL = "https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/sentence_polarity.zip"
+POLARITY_MD5 = "5cdc0cae7f558040d050c90eb2b72e97"
 OFFLINE = "--dataset toy needs no download"
 
 
@@ -133,3 +135,28 @@ def _write_digits(contents: list[tuple[str, bytes]], cache: Path) -> None:
             takes=np.array([int(take) for _, _, take in parts]),
             names=np.array(names),
         )
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def polarity(root: Path) -> tuple[list[str], Tensor, Tensor]:
+    """Read 10,662 sentences of film reviews (Pang & Lee 2005) from `root`/polarity/sentence_polarity.zip.
+
+    Returns:
+        The sentences, in lower case with spaces around signs; labels (N,), 1 for praise; and in which tenth each lies
+        (N,): a file's lines are dealt out to the tenths 0, 1, ..., 9, 0, ... in turn.
+
+    Raises:
+        UserError: the file is missing and cannot be downloaded.
+    """
+    path = download(POLARITY_URL, root / "polarity" / "sentence_polarity.zip", POLARITY_MD5, OFFLINE)
+    sentences, labels, tenths = [], [], []
+    with ZipFile(path) as archive:
+        for label, name in enumerate(["neg", "pos"]):
+            text = archive.read(f"sentence_polarity/rt-polarity.{name}").decode("latin-1")
+            lines = [line.strip() for line in text.split("\n") if line.strip()]
+            sentences += lines
+            labels += [label] * len(lines)
+            tenths += [i % 10 for i in range(len(lines))]
+    return sentences, torch.tensor(labels), torch.tensor(tenths)

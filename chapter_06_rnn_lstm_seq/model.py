@@ -129,6 +129,7 @@ class SentimentNet(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.n_words + config.n_buckets, config.d_word)
+        nn.init.normal_(self.embedding.weight, std=0.3)
         self.classifier = Classifier(
             ClassifierConfig(
                 config.d_word,
@@ -152,6 +153,47 @@ class SentimentNet(nn.Module):
         return self.classifier(x, lengths)
 
 
+@dataclass
+class ForecasterConfig:
+    cell: str = "lstm"
+    hidden_size: int = 64
+    n_layers: int = 1
+
+
+class Forecaster(nn.Module):
+    """The next value of a series: recurrent layers say by how much it will differ from the last one."""
+
+    def __init__(self, config: ForecasterConfig):
+        super().__init__()
+        self.config = config
+        sizes = [1] + [config.hidden_size] * config.n_layers
+        self.layers = nn.ModuleList(
+            make_recurrent(config.cell, d_in, d_out) for d_in, d_out in zip(sizes, sizes[1:], strict=False)
+        )
+        self.head = nn.Linear(config.hidden_size, 1)
+
+    def step(self, x: Tensor, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
+        """x (B, T) -> the value after each (B, T), and each layer's state after the last."""
+        y, new_states = x[..., None], []  # (B, T, 1)
+        for i, layer in enumerate(self.layers):
+            y, state = layer(y, states[i] if states else None)  # (B, T, H)
+            new_states.append(state)
+        return x + self.head(y)[..., 0], new_states
+
+    def forward(self, x: Tensor, n_ahead: int = 0) -> Tensor:
+        """Read x (B, T), then go on for `n_ahead` steps, each read from the model's own last prediction.
+
+        Returns:
+            (B, T + n_ahead): predictions of x[:, 1], ..., x[:, T - 1], and of the n_ahead + 1 values after x.
+        """
+        y, states = self.step(x)
+        predictions, last = [y], y[:, -1:]
+        for _ in range(n_ahead):
+            last, states = self.step(last, states)  # (B, 1)
+            predictions.append(last)
+        return torch.cat(predictions, dim=1)
+
+
 def detach(states: list[State], device: torch.device | None = None) -> list[State]:
     """Return the same states without their past: no gradient flows further back (truncated backpropagation)."""
 
@@ -163,6 +205,14 @@ def detach(states: list[State], device: torch.device | None = None) -> list[Stat
 
 def build_classifier(config: dict) -> Classifier:
     return Classifier(ClassifierConfig(**config))
+
+
+def build_forecaster(config: dict) -> Forecaster:
+    return Forecaster(ForecasterConfig(**config))
+
+
+def build_sentiment(config: dict) -> SentimentNet:
+    return SentimentNet(SentimentConfig(**config))
 
 
 def build_language_model(config: dict) -> LanguageModel:

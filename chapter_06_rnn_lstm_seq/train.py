@@ -3,6 +3,9 @@
 
     python chapter_06_rnn_lstm_seq/train.py    # Shakespeare, character by character: on one CPU core about 75 min
     python chapter_06_rnn_lstm_seq/train.py --cell gru --max_steps 1000    # another cell: 25 min
+    python chapter_06_rnn_lstm_seq/train.py --task digits --bidirectional    # and leaving out each speaker: 20 min
+    python chapter_06_rnn_lstm_seq/train.py --task sentiment --bidirectional    # three seeds: 10 min
+    python chapter_06_rnn_lstm_seq/train.py --task series    # three seeds: 5 min
     python chapter_06_rnn_lstm_seq/train.py --dataset toy --max_steps 300    # no download: 1 min
     python chapter_06_rnn_lstm_seq/train.py --resume    # after an interruption, to the same numbers
 """
@@ -28,11 +31,22 @@ from utils.cli import add_data_flag, add_training_flags, amount, begin, positive
 from utils.device import autocast
 from utils.errors import check_finite
 from utils.results import write_results
+from utils.seed import set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
-RECIPES = {
+OPTIONS = (
+    "cell",
+    "hidden_size",
+    "n_layers",
+    "bidirectional",
+    "dropout",
+    "input_dropout",
+    "length",
+)  # a task takes its own
+RECIPES = {  # each task's defaults
     "char_lm": {
+        "split": "validation",
         "max_steps": 2700,
         "batch_size": 64,
         "lr": 1e-2,
@@ -40,6 +54,36 @@ RECIPES = {
         "n_layers": 2,
         "dropout": 0.5,
         "input_dropout": 0.1,
+    },
+    "digits": {
+        "cell": "gru",
+        "max_steps": 1500,
+        "lr": 1e-2,
+        "hidden_size": 96,
+        "n_layers": 2,
+        "dropout": 0.3,
+        "input_dropout": 0.0,
+        "ema": 0.99,
+    },
+    "sentiment": {
+        "cell": "gru",
+        "optimizer": "adamw",
+        "max_steps": 1200,
+        "lr": 3e-3,
+        "hidden_size": 96,
+        "n_layers": 1,
+        "dropout": 0.5,
+        "input_dropout": 0.3,
+        "ema": 0.995,
+    },
+    "series": {
+        "max_steps": 1500,
+        "lr": 1e-2,
+        "weight_decay": 0.0,
+        "hidden_size": 64,
+        "n_layers": 1,
+        "ema": 0.99,
+        "amp": "off",  # eight bits of mantissa are too few for an error of a thousandth
     },
 }
 TINY = {
@@ -57,36 +101,32 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].task])
     args = begin(parser, argv, dry_run=TINY)
-    task = TASKS[args.task](
-        args.dataset,
-        args.data_root,
-        {
-            "cell": args.cell,
-            "hidden_size": args.hidden_size,
-            "n_layers": args.n_layers,
-            "dropout": args.dropout,
-            "input_dropout": args.input_dropout,
-        },
-        args.batch_size,
-        args.length,
-        args.device,
-    )
-    model, history, seconds = train(task, args, args.out_dir / "state.pth")
-    round_to_half(model)
-    final = (
-        task.evaluate(model)
-        | task.baselines()
-        | {
-            "train_seconds": seconds,
-            "steps": history[-1]["step"],
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        }
-    )
-    name = f"{args.task}_{args.cell}"
-    save_model(args.out_dir / f"{name}.pth", model, task.config, final | task.about(model))
-    write_results(args.out_dir / f"{name}.json", args, final, history)
+    module, options = TASKS[args.task], {name: getattr(args, name) for name in OPTIONS}
+    tasks = module.tasks(args.dataset, args.data_root, args.split, options, args.batch_size, args.device)
+    rows, histories = [], []
+    for i, task in enumerate(tasks[: args.runs]):
+        set_seed(args.seed + i)
+        model, history, seconds = train(task, args, args.out_dir / f"state_{i}.pth", anew=i > 0)
+        round_to_half(model)
+        row = {"run": task.name} | task.evaluate(model) | task.baselines() | {"train_seconds": seconds}
+        rows.append(row)
+        histories += [{"run": task.name} | line for line in history]
+        if i == 0:  # this one ships
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            about, config = row | task.about(model), task.config
+            save_model(args.out_dir / f"{name_of(args)}.pth", model, config, about)
+    final = module.summarize(rows, args.split) | {
+        "split": args.split,
+        "parameters": parameters,
+        "train_seconds": sum(row["train_seconds"] for row in rows),
+    }
+    write_results(args.out_dir / f"{name_of(args)}.json", args, final, histories, rows)
     print(*final_lines(final), sep="\n")
     print(f"written to {args.out_dir}")
+
+
+def name_of(args: argparse.Namespace) -> str:
+    return f"char_lm_{args.cell}" if args.task == "char_lm" else args.task
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -97,9 +137,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dataset", default="full", choices=["full", "toy"], help="full: the real data; toy: made up here, tiny"
     )
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=["test", "validation"],
+        help="what to measure on; validation chose the recipe",
+    )
+    parser.add_argument("--runs", type=positive, default=7, help="how many of the task's seeds or splits, at most")
     parser.add_argument("--cell", default="lstm", choices=CELLS, help="what carries the state from step to step")
     parser.add_argument("--hidden_size", type=positive, default=384, help="numbers in the state of a layer")
     parser.add_argument("--n_layers", type=positive, default=2, help="recurrent layers on top of each other")
+    parser.add_argument("--bidirectional", action="store_true", help="read backwards too (digits, sentiment)")
     parser.add_argument("--dropout", type=share, default=0.4, help="share of each layer's outputs left out")
     parser.add_argument("--input_dropout", type=share, default=0.1, help="share of the inputs' features left out")
     parser.add_argument("--length", type=positive, default=128, help="steps that gradients flow back (char_lm)")
@@ -112,8 +160,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(task: Task, args: argparse.Namespace, state_path: Path) -> tuple[nn.Module, list[dict], float]:
-    """Train, save the state every so many steps; return the model (with --ema its average), history and seconds."""
+def train(task: Task, args: argparse.Namespace, state_path: Path, anew: bool) -> tuple[nn.Module, list[dict], float]:
+    """Train, save the state every so many steps; return the model (with --ema its average), history and seconds.
+
+    With `anew` a run that was interrupted before its first state begins again, even if it is to be resumed.
+    """
     model = task.build().to(args.device)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     steps = args.max_steps
@@ -123,7 +174,8 @@ def train(task: Task, args: argparse.Namespace, state_path: Path) -> tuple[nn.Mo
     parts = {"model": model, "average": average, "timer": timer, "task": task}
     parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
     parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
-    done, history = load_state(state_path, args.flags, parts) if args.resume else (0, [])
+    resume = args.resume and not (anew and not state_path.exists())
+    done, history = load_state(state_path, args.flags, parts) if resume else (0, [])
 
     summed, counted = 0.0, 0
     bar = tqdm(range(done, steps), initial=done, total=steps, unit="step")

@@ -22,7 +22,7 @@ def tokenize(sentence: str) -> list[str]:
 
 
 def pieces(word: str, shortest: int = 3, longest: int = 5) -> list[str]:
-    """Return the character n-grams of "<word>", whose ends are marked: "<go", "go>", "<go>" (Bojanowski et al. 2017)."""
+    """Return the character n-grams of "<word>": of "go" they are "<go", "go>" and "<go>" (Bojanowski et al. 2017)."""
     marked = f"<{word[:MAX_LETTERS]}>"
     return [marked[i : i + n] for n in range(shortest, longest + 1) for i in range(len(marked) - n + 1)]
 
@@ -44,7 +44,9 @@ class Vocabulary:
     def build(cls, sentences: Iterable[Sequence[str]], min_count: int, n_buckets: int) -> "Vocabulary":
         """Collect the words that occur at least `min_count` times, the most frequent first."""
         counts = Counter(word for sentence in sentences for word in sentence)
-        frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
+        frequent = sorted(
+            (word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word)
+        )
         return cls(frequent, n_buckets)
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def change_speed(sounds: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
-    """Play sounds (B, T) at so many times their speed (B,), which also moves their pitch; return them and their lengths.
+    """Play sounds (B, T) at so many times their speed (B,), which moves their pitch too; return them and their lengths.
 
     Values between samples are interpolated linearly.
     """

@@ -72,9 +72,9 @@ class LogMel(nn.Module):
         self.register_buffer("banks", banks, persistent=False)  # (throats, bins, bands)
 
     def forward(self, sounds: Tensor, lengths: Tensor, throats: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """sounds (B, T), of which `lengths` (B,) samples count -> features (B, F, bands), 0 where none, and (B,) frames.
+        """sounds (B, T), of which `lengths` (B,) samples count -> features (B, F, bands), and their frames (B,).
 
-        `throats` (B,) are indices into the stretches; by default the first.
+        Features after a sound's last frame are 0. `throats` (B,) are indices into the stretches; by default the first.
         """
         spectrum = power_spectrum(sounds)  # (B, F, bins)
         bank = self.banks[torch.zeros_like(lengths) if throats is None else throats]  # (B, bins, bands)

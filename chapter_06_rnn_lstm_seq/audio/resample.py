@@ -13,8 +13,8 @@ CHUNK = 4096  # output samples at once
 def resample(x: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """Return the sound x (T,) sampled `new_rate` times a second, (ceil(T new / old),).
 
-    y(t) = sum_n x[n] h(t - n / old), h a sinc with a Hann window over it. A sinc passes what lies below its cutoff: half
-    of the lower rate, so that nothing is left that the new rate would turn into other tones (aliasing).
+    y(t) = sum_n x[n] h(t - n / old), h a sinc with a Hann window over it. A sinc passes what lies below its cutoff:
+    half of the lower rate, so that nothing is left that the new rate would turn into other tones (aliasing).
     """
     if old_rate == new_rate:
         return x

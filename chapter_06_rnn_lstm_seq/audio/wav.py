@@ -40,7 +40,9 @@ def read_wav(path: Path) -> tuple[Tensor, int]:
         name = OTHER_FORMATS.get(kind, f"format {kind}")
         raise UserError(f"{path} holds {bits}-bit {name}, which is not read here: convert it to 16-bit PCM")
     if channels == 0 or rate == 0 or frame_bytes != channels * bits // 8:
-        raise UserError(f"{path} contradicts itself: {channels} channels of {bits} bits in {frame_bytes} bytes, {rate} Hz")
+        raise UserError(
+            f"{path} contradicts itself: {channels} channels of {bits} bits in {frame_bytes} bytes, {rate} Hz"
+        )
     if len(samples) % frame_bytes:
         raise UserError(f"{path} is cut short: its last sample is not whole")
     if not samples:
@@ -61,7 +63,9 @@ def _chunks(data: bytes, path: Path) -> tuple[bytes, bytes]:
             size = len(data) - place
         if place + size > len(data):
             there = len(data) - place
-            raise UserError(f"{path} is cut short: of {size} bytes of {name.decode('latin-1').strip()}, {there} are there")
+            raise UserError(
+                f"{path} is cut short: of {size} bytes of {name.decode('latin-1').strip()}, {there} are there"
+            )
         if name == b"fmt ":
             header = data[place : place + size]
         elif name == b"data":

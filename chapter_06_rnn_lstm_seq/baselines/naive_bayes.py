@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chapter_02_nn_basics_mlp.linear_models import logistic_gradient_descent, predict
-
 Sentence = Sequence[str]
 
 

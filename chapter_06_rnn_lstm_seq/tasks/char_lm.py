@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from chapter_06_rnn_lstm_seq.baselines.ngram import KneserNey
 from chapter_06_rnn_lstm_seq.dataset import encode, shakespeare, split_text
 from chapter_06_rnn_lstm_seq.model import LanguageModel, LanguageModelConfig, State, detach
+from chapter_06_rnn_lstm_seq.tasks.shared import configure
 from chapter_06_rnn_lstm_seq.toy import toy_text
+from utils.errors import UserError
 from utils.evaluating import evaluating
 
 PROBE_LENGTH = 32  # characters of the validation text whose last logits are recorded with the weights
@@ -46,18 +48,14 @@ class Streams:
 class CharLM:
     """The task: the mean cross-entropy of the next character, in nats."""
 
-    def __init__(self, text: str, config: dict, batch_size: int, length: int, device: torch.device):
+    def __init__(self, text: str, options: dict, batch_size: int, length: int, device: torch.device):
         train, valid = split_text(text)
         self.characters = "".join(sorted(set(text)))
-        self.config = LanguageModelConfig(n_tokens=len(self.characters), **config)
+        self.name = "the plays"
+        self.config = configure(LanguageModelConfig, options, n_tokens=len(self.characters))
         self.train_ids, self.valid_ids = encode(train, self.characters), encode(valid, self.characters)
         self.streams, self.device = Streams(self.train_ids, batch_size, length), device
         self.states: list[State] | None = None
-
-    @classmethod
-    def load(cls, dataset: str, root: Path, *rest: object) -> "CharLM":
-        """Read the plays, or make up the toy text, and return the task."""
-        return cls(shakespeare(root) if dataset == "full" else toy_text(), *rest)
 
     def build(self) -> LanguageModel:
         return LanguageModel(self.config)
@@ -127,3 +125,19 @@ def text_loss(model: nn.Module, ids: Tensor, n_streams: int = 1, chunk: int = 10
             logits, states = model(inputs, states)
             total += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
     return total / y.numel()
+
+
+def tasks(dataset: str, root: Path, split: str, options: dict, batch_size: int, device: torch.device) -> list[CharLM]:
+    """Return the one task; its `split` is nanoGPT's, which has a validation part and no test part.
+
+    Raises:
+        UserError: a test split was asked for.
+    """
+    if split == "test":
+        raise UserError("--task char_lm has no test split: it both chooses and reports on the last tenth of the text")
+    text = shakespeare(root) if dataset == "full" else toy_text()
+    return [CharLM(text, options, batch_size, options["length"], device)]
+
+
+def summarize(rows: list[dict], split: str) -> dict:
+    return {name: value for name, value in rows[0].items() if name != "run"}

@@ -1,0 +1,143 @@
+"""Forecasting: 84 steps of a chaotic series ahead, each read from the forecast itself.
+时间序列预测：对混沌数列向前自由运行 84 步，每一步都只依据自己的预测。
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from chapter_06_rnn_lstm_seq.baselines.autoregression import best_autoregression, persistence
+from chapter_06_rnn_lstm_seq.model import Forecaster, ForecasterConfig
+from chapter_06_rnn_lstm_seq.series import mackey_glass, sine_mixture
+from chapter_06_rnn_lstm_seq.tasks.shared import configure
+from utils.evaluating import evaluating
+from utils.spread import over_seeds
+
+HORIZON, TOLERANCE = 84, 0.1  # steps ahead; in the series' own units
+TRAIN, VALIDATION, TEST = slice(0, 4000), slice(4000, 6000), slice(6500, 12000)  # a gap of more than a context between
+CONTEXT = 200  # steps that a forecast starts from
+READ, FREE = 100, 60  # steps that training reads, and then goes on from its own predictions
+FORGOTTEN = 20  # first predictions, which know too little, that do not count in the loss
+LONGEST = 1000  # steps within which a forecast has to leave the truth
+N_SEEDS = 3
+
+
+class Series:
+    """The task: the mean squared error of the next value, read and then continued, in units of the deviation."""
+
+    def __init__(self, name: str, series: Tensor, split: str, options: dict, batch_size: int, device: torch.device):
+        """series (T,), float64, long enough for the three parts."""
+        self.name, self.batch_size, self.device = name, batch_size, device
+        self.mean, self.std = series[TRAIN].mean(), series[TRAIN].std()
+        scaled = (series - self.mean) / self.std
+        self.train = scaled[TRAIN]
+        self.windows = self.train.float().unfold(0, READ + FREE + 1, 1)  # (N, READ + FREE + 1)
+        self.chosen_on = windows(scaled[VALIDATION], HORIZON, 17)
+        self.measured = (
+            windows(scaled[TEST], LONGEST, 40) if split == "test" else windows(scaled[VALIDATION], HORIZON, 17)
+        )
+        self.config = configure(ForecasterConfig, options)
+
+    def build(self) -> Forecaster:
+        return Forecaster(self.config)
+
+    def batch(self) -> tuple[tuple[Tensor, int], Tensor]:
+        """Return what is read (B, READ) and how far to go on, and the values that follow each step (B, READ + FREE)."""
+        rows = self.windows[torch.randint(len(self.windows), (self.batch_size,))].to(self.device)
+        return (rows[:, :READ], FREE), rows[:, 1:]
+
+    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        return (predictions - targets)[:, FORGOTTEN:].square().mean()
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        context, truth = self.chosen_on
+        return {"val_nrmse_84": nrmse(forecast(model, context, HORIZON), truth)}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float | int]:
+        context, truth = self.measured
+        return self._scores(forecast(model, context, truth.shape[1]))
+
+    def baselines(self) -> dict[str, float | int]:
+        """Return the same figures of persistence and of the linear autoregressions best on the validation part."""
+        context, truth = self.measured
+        found = {
+            f"{name}_persistence": value for name, value in self._scores(persistence(context, truth.shape[1])).items()
+        }
+        linear = best_autoregression(self.train, self.chosen_on)
+        found |= {
+            f"{name}_linear": value for name, value in self._scores(linear.forecast(context, truth.shape[1])).items()
+        }
+        direct = best_autoregression(self.train, self.chosen_on, ahead=HORIZON)
+        error = (direct.direct(context) - truth[:, HORIZON - 1]).square().mean().sqrt().item()
+        return found | {
+            "nrmse_84_linear_direct": error,
+            "linear_order": linear.order,
+            "linear_direct_order": direct.order,
+        }
+
+    def about(self, model: nn.Module) -> dict:
+        context = self.measured[0][:2]
+        errors = (forecast(model, self.chosen_on[0], HORIZON) - self.chosen_on[1]).abs()  # (N, HORIZON)
+        return {
+            "mean": self.mean.item(),
+            "std": self.std.item(),
+            "band_90": errors.quantile(0.9, dim=0),  # in nine of ten forecasts the error is smaller
+            "probe_context": context,
+            "probe": forecast(model, context, HORIZON),
+        }
+
+    def _scores(self, predictions: Tensor) -> dict[str, float]:
+        truth = self.measured[1]
+        return {
+            "nrmse_84": nrmse(predictions, truth),
+            "valid_steps": valid_steps(self.std * predictions, self.std * truth),
+        }
+
+    def state_dict(self) -> dict:
+        return {}  # each step draws its own batch
+
+    def load_state_dict(self, saved: dict) -> None:
+        pass
+
+
+def windows(series: Tensor, ahead: int, every: int) -> tuple[Tensor, Tensor]:
+    """Cut a series (T,) into contexts (N, CONTEXT), one every so many steps, and the `ahead` values after each."""
+    rows = series.unfold(0, CONTEXT + ahead, every)
+    return rows[:, :CONTEXT], rows[:, CONTEXT:]
+
+
+@torch.no_grad()
+def forecast(model: Forecaster, context: Tensor, n_ahead: int) -> Tensor:
+    """Let the model go on from context (N, T) for n_ahead steps: (N, n_ahead), on the CPU, float64."""
+    with evaluating(model):
+        predictions = model(context.float().to(model.head.weight.device), n_ahead - 1)
+    return predictions[:, context.shape[1] - 1 :].cpu().double()
+
+
+def nrmse(predictions: Tensor, truth: Tensor) -> float:
+    """Return the root mean square error at step HORIZON alone, both being in units of the series' deviation."""
+    return (predictions - truth)[:, HORIZON - 1].square().mean().sqrt().item()
+
+
+def valid_steps(predictions: Tensor, truth: Tensor) -> float:
+    """Return for how many steps forecasts (N, H) stay within TOLERANCE of the truth, on average; at most H."""
+    strayed = ((predictions - truth).abs() > TOLERANCE).long()  # (N, H)
+    first = torch.where(strayed.any(dim=1), strayed.argmax(dim=1), strayed.shape[1])
+    return first.double().mean().item()
+
+
+def tasks(dataset: str, root: Path, split: str, options: dict, batch_size: int, device: torch.device) -> list[Series]:
+    """Return the same task for each seed. Both series are made here: `root` is not read."""
+    series = mackey_glass(TEST.stop) if dataset == "full" else sine_mixture(TEST.stop)
+    return [Series(f"seed {seed}", series, split, options, batch_size, device) for seed in range(N_SEEDS)]
+
+
+def summarize(rows: list[dict], split: str) -> dict:
+    """Return means and spreads over the seeds, and the baselines, which have none."""
+    ours = over_seeds(rows, ["nrmse_84", "valid_steps"])
+    others = {
+        name: value for name, value in rows[0].items() if name.startswith(("nrmse_84_", "valid_steps_", "linear"))
+    }
+    best = min(others["nrmse_84_linear"], others["nrmse_84_linear_direct"], others["nrmse_84_persistence"])
+    return ours | others | {"below_best_baseline": 1 - ours["nrmse_84"] / best, "horizon": HORIZON}
