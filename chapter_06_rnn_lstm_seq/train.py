@@ -35,15 +35,6 @@ from utils.seed import set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
-OPTIONS = (
-    "cell",
-    "hidden_size",
-    "n_layers",
-    "bidirectional",
-    "dropout",
-    "input_dropout",
-    "length",
-)  # a task takes its own
 RECIPES = {  # each task's defaults
     "char_lm": {
         "split": "validation",
@@ -101,7 +92,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].task])
     args = begin(parser, argv, dry_run=TINY)
-    module, options = TASKS[args.task], {name: getattr(args, name) for name in OPTIONS}
+    module = TASKS[args.task]
+    options = {  # a task takes those that it knows
+        "cell": args.cell,
+        "hidden_size": args.hidden_size,
+        "n_layers": args.n_layers,
+        "bidirectional": args.bidirectional,
+        "dropout": args.dropout,
+        "input_dropout": args.input_dropout,
+        "length": args.length,
+    }
     tasks = module.tasks(args.dataset, args.data_root, args.split, options, args.batch_size, args.device)
     rows, histories = [], []
     for i, task in enumerate(tasks[: args.runs]):
