@@ -92,27 +92,27 @@ def linear_lesson(v: Arrays) -> None:
     section("2. A linear layer: y = x W + b, for a batch of two")
     x, W, g = v["x"], v["W"], v["dy"]
     print("g is the gradient of some loss L with respect to y: what the layers above hand down to this one.")
-    print(beside("    x =", x, "  W =", W, "  b =", v["b"], "  g =", g, "  y = x W + b =", v["y"]))
+    print(side_by_side("    x =", x, "  W =", W, "  b =", v["b"], "  g =", g, "  y = x W + b =", v["y"]))
     print("""
 Entry by entry, y_nj = sum_i x_ni W_ij + b_j. The chain rule sums over all y that an input touches:
     dL/dx_ni = sum_j g_nj dy_nj/dx_ni = sum_j g_nj W_ij   row n of g times row i of W:        g W^T
     dL/dW_ij = sum_n g_nj dy_nj/dW_ij = sum_n x_ni g_nj   column i of x times column j of g:  x^T g
     dL/db_j  = sum_n g_nj dy_nj/db_j  = sum_n g_nj        b is in every row of y:  sum of g's rows""")
-    print(beside("    dx = g W^T =", v["dx"], "   dW = x^T g =", v["dW"], "   db =", v["db"]))
+    print(side_by_side("    dx = g W^T =", v["dx"], "   dW = x^T g =", v["dW"], "   db =", v["db"]))
     print(f"For instance dx_11 = {products(g[0], W[0])}, and dW_11 = {products(x[:, 0], g[:, 0])}.")
 
 
 def network_lesson(v: Arrays) -> None:
     section("3. Four layers and a loss: 2-3-3-2-2, relu, relu, tanh, cross-entropy; the label is class 0")
-    print(beside("    W1 =", v["W1"], "  W2 =", v["W2"], "  W3 =", v["W3"], "  W4 =", v["W4"]))
-    print(beside("    b1 =", v["b1"], "  b2 =", v["b2"], "  b3 =", v["b3"], "  b4 =", v["b4"], "   x =", v["x"]))
+    print(side_by_side("    W1 =", v["W1"], "  W2 =", v["W2"], "  W3 =", v["W3"], "  W4 =", v["W4"]))
+    print(side_by_side("    b1 =", v["b1"], "  b2 =", v["b2"], "  b3 =", v["b3"], "  b4 =", v["b4"], "   x =", v["x"]))
 
     print("\nForward. Each layer computes z = h W + b and h = activation(z):")
     for k, (below, activation) in enumerate([("x", "relu"), ("h1", "relu"), ("h2", "tanh")], start=1):
-        z = beside(f"    z{k} = {below} W{k} + b{k} =", v[f"z{k}"])
-        print(f"{z:<46}{beside(f'h{k} = {activation}(z{k}) =', v[f'h{k}'])}")
-    z, p = beside("    z4 = h3 W4 + b4 =", v["z4"]), np.exp(v["z4"]) / np.exp(v["z4"]).sum()
-    print(f"{z:<46}{beside('p = softmax(z4) =', p)}")
+        z = side_by_side(f"    z{k} = {below} W{k} + b{k} =", v[f"z{k}"])
+        print(f"{z:<46}{side_by_side(f'h{k} = {activation}(z{k}) =', v[f'h{k}'])}")
+    z, p = side_by_side("    z4 = h3 W4 + b4 =", v["z4"]), np.exp(v["z4"]) / np.exp(v["z4"]).sum()
+    print(f"{z:<46}{side_by_side('p = softmax(z4) =', p)}")
     print(f"    L = -log p_0 = {number(v['L'])}")
 
     print("""
@@ -122,10 +122,10 @@ Then, layer by layer, the three rules of example 2 and the derivative of the act
     slopes = {4: "p - [1 0]", 3: "dh3 (1 - h3^2)", 2: "dh2 [z2 > 0]", 1: "dh1 [z1 > 0]"}
     for k, slope in slopes.items():
         below = f"h{k - 1}" if k > 1 else "x"
-        dz = beside(f"    dz{k} = {slope} =", v[f"dz{k}"])
+        dz = side_by_side(f"    dz{k} = {slope} =", v[f"dz{k}"])
         print(f"{dz:<54}db{k} = dz{k}")
-        dW = beside(f"    dW{k} = {below}^T dz{k} =", v[f"dW{k}"])
-        dh = beside(f"d{below} = dz{k} W{k}^T =", v[f"d{below}"])
+        dW = side_by_side(f"    dW{k} = {below}^T dz{k} =", v[f"dW{k}"])
+        dh = side_by_side(f"d{below} = dz{k} W{k}^T =", v[f"d{below}"])
         first, *others = dW.splitlines()
         print("\n".join([f"{first:<54}{dh}", *others]))
     print("""\
@@ -143,7 +143,9 @@ def hessian_lesson(x: np.ndarray, y: np.ndarray) -> float:
 The gradient of f = x*y + sin x is (y + cos x, x): functions again. Their derivatives by x and y
 are the rows of the Hessian H, here times the direction v = (1, -1):""")
     print(
-        beside("    H =", hessian, "  v =", v[:, None], "  H v =", (hessian @ v)[:, None], "  engine:", found[:, None])
+        side_by_side(
+            "    H =", hessian, "  v =", v[:, None], "  H v =", (hessian @ v)[:, None], "  engine:", found[:, None]
+        )
     )
     return float(np.abs(found - hessian @ v).max())
 
@@ -199,7 +201,7 @@ def block(array: np.ndarray) -> list[str]:
     return [f"[{' '.join(cell.rjust(width) for cell in row)}]" for row in cells]
 
 
-def beside(*parts: str | np.ndarray) -> str:
+def side_by_side(*parts: str | np.ndarray) -> str:
     """Set texts and matrices side by side, the texts in the first line."""
     blocks = [[part] if isinstance(part, str) else block(part) for part in parts]
     height = max(map(len, blocks))

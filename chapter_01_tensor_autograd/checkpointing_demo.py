@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint_sequential as torch_checkpoint_sequential
 
-from chapter_01_tensor_autograd.engine import Tensor
-from chapter_01_tensor_autograd.engine.checkpointing import checkpoint_sequential
+from chapter_01_tensor_autograd.engine import Tensor, checkpoint_sequential
 from chapter_01_tensor_autograd.nn import Linear, Sequential, Tanh
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.plotting import new_figure, save_figure

@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
 
     curves, summaries = {}, {}
     for name, formula in tqdm(FORMULAS.items(), unit="formula"):
-        runs = [train(formula, args.seed + k, args.steps, args.lr, args.device) for k in range(args.runs)]
+        runs = [train_with(formula, args.seed + k, args.steps, args.lr, args.device) for k in range(args.runs)]
         curves[name], summaries[name] = runs[0]["losses"], summary(runs)
         final |= {f"{name}_{key}": figure for key, figure in summaries[name].items()}
     print(f"\n{args.runs} trainings with each formula; half-way, at step {args.steps // 2}, all labels swap")
@@ -148,7 +148,7 @@ def cell(number: float | None) -> str:
     return "-" if number is None else f"{number:.3g}"
 
 
-def train(formula: Formula, seed: int, steps: int, lr: float, device: torch.device) -> dict:
+def train_with(formula: Formula, seed: int, steps: int, lr: float, device: torch.device) -> dict:
     """Train on two moons, swapping all labels half-way: a network that is sure of itself has to change its mind.
 
     Returns:
@@ -163,12 +163,15 @@ def train(formula: Formula, seed: int, steps: int, lr: float, device: torch.devi
     for step in range(steps):
         if step == steps // 2:
             labels = 1 - labels
+        # forward, loss
         logits = model(points)[:, 0]  # (500,)
         loss = formula(logits, labels).mean()
         if not loss.isfinite():
             return {"losses": losses, "stopped": step, "accuracy": None}
+        # backward
         optimizer.zero_grad()
         loss.backward()
+        # step
         optimizer.step()
         losses.append(loss.item())
     return {"losses": losses, "stopped": None, "accuracy": ((logits > 0) == (labels > 0)).float().mean().item()}
@@ -203,9 +206,9 @@ def plot(curves: dict[str, list[float]], path: Path) -> None:
             "lw": widths.get(name, 1.5),
             "alpha": 0.35 if name == "stable" else 0.9,
         }
-        draw(error_axes, z.numpy(), largest_nearby(np.abs(loss - exact) / exact), style)
-        draw(gradient_axes, z.numpy(), gradient, style)
-        draw(loss_axes, np.arange(steps), np.array(curves[name] + [np.nan] * (steps - len(curves[name]))), style)
+        plot_curve(error_axes, z.numpy(), largest_nearby(np.abs(loss - exact) / exact), style)
+        plot_curve(gradient_axes, z.numpy(), gradient, style)
+        plot_curve(loss_axes, np.arange(steps), np.array(curves[name] + [np.nan] * (steps - len(curves[name]))), style)
     error_axes.axhline(2**-24, color="0.4", lw=1, ls=":")
     error_axes.text(100, 2**-24 * 1.3, "half a unit of float32's last digit", fontsize=7.5, color="0.3", ha="right")
     for place, height, note in ((-31, 2.2, "all digits lost"), (28, 8, "the loss ends at 100")):
@@ -226,7 +229,7 @@ def largest_nearby(errors: np.ndarray, reach: int = 15) -> np.ndarray:
     return np.where(np.isfinite(errors), largest, np.nan)
 
 
-def draw(axes, x: np.ndarray, y: np.ndarray, style: dict) -> None:
+def plot_curve(axes, x: np.ndarray, y: np.ndarray, style: dict) -> None:
     """Draw a curve; a cross marks the last value before it stops being finite."""
     axes.plot(x, np.where(np.isfinite(y), y, np.nan), **style)
     if not np.isfinite(y[-1]):

@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     whole = gradient(model, x, y)
     reports = measure(args)
     for _ in range(args.steps):
-        descend(model, gradient(model, x, y))
+        sgd_step(model, gradient(model, x, y))
     weights = nn.utils.parameters_to_vector(model.parameters()).detach().cpu()
 
     first = reports[0]
@@ -103,11 +103,11 @@ def main(argv: list[str] | None = None) -> None:
         "parameter_count": len(whole),
         "vector_bytes": whole.nbytes,
         "gradient_largest": whole.abs().max().item(),
-        "ring_minus_whole": gap(first["ring"], whole),
-        "ring_minus_library": gap(first["ring"], first["library"]),
-        "plain_minus_whole": gap(first["plain"], whole),
+        "ring_minus_whole": max_difference(first["ring"], whole),
+        "ring_minus_library": max_difference(first["ring"], first["library"]),
+        "plain_minus_whole": max_difference(first["plain"], whole),
         "replicas_identical": all(torch.equal(r["weights"], first["weights"]) for r in reports),
-        "weights_minus_alone": gap(first["weights"], weights),
+        "weights_minus_alone": max_difference(first["weights"], weights),
         "ring_bytes": [r["ring_bytes"] for r in reports],
         "star_bytes": [r["star_bytes"] for r in reports],
     }
@@ -145,7 +145,7 @@ def worker(rank: int, args: argparse.Namespace, folder: Path) -> None:
     for _ in range(args.steps):
         grad = gradient(model, x, y) * share
         ring_all_reduce(grad)
-        descend(model, grad)
+        sgd_step(model, grad)
     weights = nn.utils.parameters_to_vector(model.parameters()).detach().cpu()
     report |= {"ring": ring, "star": star, "library": library, "plain": plain, "weights": weights}
     torch.save(report, folder / f"{rank}.pt")
@@ -167,13 +167,13 @@ def gradient(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor
     return torch.cat([g.flatten() for g in grads]).cpu()
 
 
-def descend(model: nn.Module, grad: torch.Tensor, lr: float = 0.5) -> None:
+def sgd_step(model: nn.Module, grad: torch.Tensor, lr: float = 0.5) -> None:
     """One step of gradient descent."""
     parameters = nn.utils.parameters_to_vector(model.parameters())
     nn.utils.vector_to_parameters(parameters - lr * grad.to(parameters.device), model.parameters())
 
 
-def gap(a: torch.Tensor, b: torch.Tensor) -> float:
+def max_difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a - b).abs().max().item()
 
 

@@ -39,8 +39,9 @@ def lesson(x: torch.Tensor) -> None:
     (down, right), offset = x.stride(), x.storage_offset()
     cell = offset + 1 * down + 2 * right
     say(f"""Its strides are ({down}, {right}): one step down skips {down} cells, one step to the right {right}. So
-        x[1, 2] lies in cell {offset} + 1*{down} + 2*{right} = {cell}, which holds {strip(x)[cell]:.0f}. An operation
-        either writes a new note for x's cells ("shared" below) or fills cells of its own ("copied"). A tensor is
+        x[1, 2] lies in cell {offset} + 1*{down} + 2*{right} = {cell}, which holds
+        {memory_cells(x)[cell]:.0f}. An operation either writes a new note for x's cells ("shared" below) or fills cells
+        of its own ("copied"). A tensor is
         contiguous if reading it in order walks its cells from left to right, one by one.""")
 
     section("view, reshape, flatten: the same cells in the same order")
@@ -110,7 +111,7 @@ def lesson(x: torch.Tensor) -> None:
     }
     names = {"x": x, "b": x.view(3, 2, 2)}
     shared += table(*by_hand, **names)
-    gap = max((value(line, names) - value(other, names)).abs().max() for line, other in by_hand.items())
+    gap = max((evaluate(line, names) - evaluate(other, names)).abs().max() for line, other in by_hand.items())
     say(f"""Here b is x.view(3, 2, 2). In order, these are {", ".join(by_hand.values())}; the largest difference
         is {gap:.1g}.""")
 
@@ -128,7 +129,7 @@ def table(*expressions: str, **names: torch.Tensor) -> list[bool]:
     print(f"    {'expression':<36}{'shape':<13}{'strides':<13}{'offset':<8}{'memory':<8}contiguous")
     shared = []
     for expression in expressions:
-        t = value(expression, names)
+        t = evaluate(expression, names)
         shared.append(shares_memory(t, names["x"]))
         columns = f"{tuple(t.shape)!s:<13}{t.stride()!s:<13}{t.storage_offset():<8}"
         print(f"    {expression:<36}{columns}{'shared' if shared[-1] else 'copied':<8}{t.is_contiguous()}")
@@ -138,21 +139,21 @@ def table(*expressions: str, **names: torch.Tensor) -> list[bool]:
 def fails(expression: str, **names: torch.Tensor) -> None:
     """Print the first line of the error that the expression raises."""
     try:
-        value(expression, names)
+        evaluate(expression, names)
     except (RuntimeError, ValueError) as error:
         say(f"{expression} raises {type(error).__name__}: {str(error).splitlines()[0]}", indent="    ")
     else:
         raise AssertionError(f"{expression} was meant to fail")
 
 
-def value(expression: str, names: dict[str, torch.Tensor]) -> torch.Tensor:
+def evaluate(expression: str, names: dict[str, torch.Tensor]) -> torch.Tensor:
     return eval(expression, {"torch": torch}, names)
 
 
 # What is computed.
 
 
-def strip(tensor: torch.Tensor) -> torch.Tensor:
+def memory_cells(tensor: torch.Tensor) -> torch.Tensor:
     """All the memory cells under `tensor`, in order."""
     return tensor.as_strided((tensor.untyped_storage().nbytes() // tensor.itemsize,), (1,), 0)
 
@@ -161,7 +162,7 @@ def shares_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
-def walk(tensor: torch.Tensor) -> list[int]:
+def reading_order(tensor: torch.Tensor) -> list[int]:
     """The cells that reading `tensor` in order visits: offset + index_0 * stride_0 + index_1 * stride_1 + ..."""
     places = product(*map(range, tensor.shape))
     return [tensor.storage_offset() + sum(i * s for i, s in zip(at, tensor.stride(), strict=True)) for at in places]
@@ -171,8 +172,8 @@ def plot_walks(x: torch.Tensor, path: Path) -> Path:
     """Draw for each tensor of DRAWN its values, the memory, and the way that reading it takes over the memory."""
     figure, panels = new_figure(12.5, 3.7, ncols=len(DRAWN))
     for axes, (expression, what) in zip(panels, DRAWN.items(), strict=True):
-        t = value(expression, {"x": x})
-        (rows, columns), cells, memory = t.shape, walk(t), strip(x).tolist()
+        t = evaluate(expression, {"x": x})
+        (rows, columns), cells, memory = t.shape, reading_order(t), memory_cells(x).tolist()
         for (i, j), number in zip(product(range(rows), range(columns)), t.flatten().tolist(), strict=True):
             draw_cell(axes, 6 - columns / 2 + j, 4.8 - i, number, COLOURS[i])
         for cell, number in enumerate(memory):

@@ -72,11 +72,11 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(parser, argv, dry_run={"side": 28})
     for number, (name, shapes) in enumerate(GARMENTS.items()):
         with atomic_write(args.out_dir / f"{number}_{name}.png") as path:
-            draw(shapes, args.side).save(path)
+            draw_garment(shapes, args.side).save(path)
     print(f"wrote {len(GARMENTS)} pictures to {args.out_dir}")
 
 
-def draw(shapes: list[tuple[Polygon, int]], side: int) -> Image.Image:
+def draw_garment(shapes: list[tuple[Polygon, int]], side: int) -> Image.Image:
     """Paint polygons on black, four times too large, and shrink: that smooths the edges."""
     scale = 4 * side / 28
     picture = Image.new("L", (4 * side, 4 * side))

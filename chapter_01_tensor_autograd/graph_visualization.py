@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from chapter_01_tensor_autograd.engine import ancestors
-from chapter_01_tensor_autograd.graphs.graph_drawing import Arrow, Box, Graph, draw, to_graphviz
+from chapter_01_tensor_autograd.graphs.graph_drawing import Arrow, Box, Graph, draw_graph, to_graphviz
 from chapter_01_tensor_autograd.graphs.worked_graphs import ENGINE, PYTORCH, WorkedGraph, backward, forward, network
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.file_io_util import atomic_write
@@ -126,7 +126,7 @@ def render(graph: Graph, path: Path) -> Path:
     with atomic_write(path.with_suffix(".gv")) as temporary:
         temporary.write_text(dot.source, encoding="utf-8")
     if not shutil.which("dot"):
-        return save_figure(draw(graph), path)
+        return save_figure(draw_graph(graph), path)
     with atomic_write(path) as temporary:
         temporary.write_bytes(dot.pipe(format="png"))
     return path

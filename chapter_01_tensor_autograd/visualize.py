@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from chapter_01_tensor_autograd.dataset import fashion_mnist, normalise, read_garment, spirals, two_moons
-from chapter_01_tensor_autograd.engine import Tensor, no_grad, ops
-from chapter_01_tensor_autograd.engine.functional_ad import jacobian
+from chapter_01_tensor_autograd.engine import Tensor, jacobian, no_grad, ops
 from chapter_01_tensor_autograd.model import MLPConfig, build, mlp
 from chapter_01_tensor_autograd.nn import Adam, Sequential
 from utils.checkpoint import read_model
@@ -54,17 +53,17 @@ def main(argv: list[str] | None = None) -> None:
         pictures = np.stack([read_garment(path) for path in sorted((HERE / "images").glob("*.png"))])  # (10, 28, 28)
     rng = np.random.default_rng(args.seed)
     x, y = {"spirals": spirals, "two_moons": two_moons}[args.dataset](600, 0.15, rng)
-    grid = plane(x, args.side)
-    shots = film_training(x, y, grid, args.steps, args.frames, rng)
+    grid = grid_points(x, args.side)
+    frames = film_training(x, y, grid, args.steps, args.frames, rng)
     written = [
-        animate(shots, x, y, args.side, args.out_dir / f"boundary_{args.dataset}.gif"),
+        animate(frames, x, y, args.side, args.out_dir / f"boundary_{args.dataset}.gif"),
         plot_gradcheck_error(rng, args.out_dir / "gradcheck_error.png"),
         plot_first_layer(model, pictures, args.out_dir / "first_layer.png"),
     ]
     print("\n".join(f"wrote {path}" for path in written))
 
 
-def plane(x: np.ndarray, side: int) -> np.ndarray:
+def grid_points(x: np.ndarray, side: int) -> np.ndarray:
     """Return the points (side * side, 2) of a square grid around the points x, row by row from the bottom."""
     axis = np.linspace(-1.1, 1.1, side, dtype=np.float32) * np.abs(x).max()
     return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
@@ -75,21 +74,25 @@ def film_training(x, y, grid, n_steps: int, n_frames: int, rng: np.random.Genera
     model = mlp(MLPConfig(widths=(2, 64, 64, int(y.max()) + 1), activation="tanh"), rng)
     optimizer = Adam(model.parameters(), lr=0.004)
     wanted = set((n_steps * np.linspace(0, 1, n_frames) ** 2).astype(int))
-    shots = []
+    frames = []
     for step in tqdm(range(n_steps + 1), unit="step"):
+        # forward, loss
         loss = ops.cross_entropy(model(Tensor(x)), y)
+        # log
         if step in wanted:
             with no_grad():
                 probabilities = model(Tensor(grid)).softmax().data  # (side * side, n_classes)
-            shots.append({"step": step, "loss": loss.item(), "probabilities": probabilities})
+            frames.append({"step": step, "loss": loss.item(), "probabilities": probabilities})
+        # backward
         model.zero_grad()
         loss.backward()
+        # step
         optimizer.step()
-    return shots
+    return frames
 
 
-def animate(shots: list[dict], x: np.ndarray, y: np.ndarray, side: int, path: Path) -> Path:
-    """Draw the plane in the colours of the network's belief beside the falling loss, one frame for each shot."""
+def animate(frames: list[dict], x: np.ndarray, y: np.ndarray, side: int, path: Path) -> Path:
+    """Draw the plane in the colours of the network's belief beside the falling loss, one picture for each frame."""
     figure, (left, right) = new_figure(7.2, 3.5, ncols=2, width_ratios=[1, 1])
     colours = np.array([to_rgb(c) for c in COLOURS])
     edge = 1.1 * np.abs(x).max()
@@ -97,20 +100,20 @@ def animate(shots: list[dict], x: np.ndarray, y: np.ndarray, side: int, path: Pa
     left.scatter(*x.T, c=colours[y], s=7, linewidths=0.3, edgecolors="white")
     left.set(xticks=[], yticks=[])
     left.grid(False)
-    steps, losses = ([shot[key] for shot in shots] for key in ("step", "loss"))
+    steps, losses = ([frame[key] for frame in frames] for key in ("step", "loss"))
     (line,) = right.plot([], [], color="0.3")
     right.set(xlabel="step", ylabel="training loss (nats)", yscale="log")
     right.set(xlim=(0, max(steps)), ylim=(0.7 * min(losses), 1.5 * max(losses)))
 
     def draw(i: int) -> None:
-        belief = shots[i]["probabilities"] @ colours[: shots[i]["probabilities"].shape[1]]  # (side * side, 3)
+        belief = frames[i]["probabilities"] @ colours[: frames[i]["probabilities"].shape[1]]  # (side * side, 3)
         image.set_data((0.45 + 0.55 * belief).reshape(side, side, 3).clip(0, 1))
         line.set_data(steps[: i + 1], losses[: i + 1])
         left.set_title(f"step {steps[i]}", fontsize=10)
 
-    frames = [*range(len(shots)), *[len(shots) - 1] * 12]  # rest on the last one
+    shown = [*range(len(frames)), *[len(frames) - 1] * 12]  # rest on the last one
     with atomic_write(path) as temporary:
-        FuncAnimation(figure, draw, frames).save(temporary, writer=PillowWriter(fps=12), dpi=80)
+        FuncAnimation(figure, draw, shown).save(temporary, writer=PillowWriter(fps=12), dpi=80)
     return path
 
 

@@ -122,7 +122,7 @@ def _html(box: Box, peak: dict[str, float]) -> str:
 # ---- matplotlib -----------------------------------------------------------------------------------------------------
 
 
-def draw(graph: Graph) -> Figure:
+def draw_graph(graph: Graph) -> Figure:
     """Draw the graph from the top downwards, without Graphviz."""
     needed = {name: box_size(box) for name, box in graph.boxes.items()}
     widest = max(width for width, _ in needed.values())

@@ -2,13 +2,18 @@
 第 1 章的自动微分引擎逐个运算与 PyTorch 对照，并验证它对计算图的各项承诺。
 """
 
+import ast
 import gc
+import subprocess
+import sys
 import weakref
+from graphlib import TopologicalSorter
 
 import numpy as np
 import torch
 
 from chapter_01_tensor_autograd.engine import Tensor, ancestors, grad, no_grad
+from tests.conftest import ROOT
 
 
 def test_a_gradient_of_a_gradient_of_a_gradient():
@@ -99,3 +104,39 @@ def test_a_tensor_can_be_looped_over():
     assert len(rows) == len(x) == 3
     (rows[0] * rows[2]).sum().backward()
     np.testing.assert_array_equal(x.grad.data, [[4, 5], [0, 0], [0, 1]])
+
+
+ENGINE = sorted((ROOT / "chapter_01_tensor_autograd" / "engine").glob("*.py"))
+
+
+def imported_modules(path):
+    """The engine's modules that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lines = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and ".engine" in (node.module or "")]
+    stems = {other.stem for other in ENGINE}
+    return {s for line in lines for s in (line.module.split(".")[-1], *(a.name for a in line.names)) if s in stems}
+
+
+def test_the_engines_modules_import_in_no_circle_and_the_tensor_imports_none():
+    imports = {path.stem: imported_modules(path) for path in ENGINE}
+    assert imports["tensor"] == set() and {"tensor", "ops"} <= imports["__init__"]
+    list(TopologicalSorter(imports).static_order())  # raises CycleError
+
+
+def test_each_module_of_the_engine_can_be_imported_first():
+    names = [f"chapter_01_tensor_autograd.engine.{path.stem}" for path in ENGINE if path.stem != "__init__"]
+    code = f"""
+import importlib, sys
+for name in {names}:
+    for loaded in [m for m in sys.modules if m.startswith("chapter_01")]:
+        del sys.modules[loaded]
+    assert importlib.import_module(name)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_what_a_reader_looks_for_is_in_the_package():
+    from chapter_01_tensor_autograd import engine
+
+    wanted = {"Tensor", "grad", "no_grad", "vjp", "jvp", "jacobian", "hvp", "gradcheck", "checkpoint", "ops", "record"}
+    assert wanted <= set(engine.__all__) and all(hasattr(engine, name) for name in engine.__all__)

@@ -12,7 +12,7 @@ import pytest
 
 from chapter_01_tensor_autograd import autograd, graph_visualization
 from chapter_01_tensor_autograd.graph_visualization import engine_graph, torch_graph
-from chapter_01_tensor_autograd.graphs.graph_drawing import Arrow, Box, Graph, draw, to_graphviz
+from chapter_01_tensor_autograd.graphs.graph_drawing import Arrow, Box, Graph, draw_graph, to_graphviz
 from chapter_01_tensor_autograd.graphs.graph_layout import layered
 from chapter_01_tensor_autograd.graphs.worked_graphs import (
     ENGINE,
@@ -137,7 +137,7 @@ def test_the_source_names_every_box_and_arrow_and_every_number():
 def test_a_box_without_numbers_can_be_drawn():
     graph = Graph("bare", {"a": Box("input", "a"), "b<": Box("loss", "b<")}, [Arrow("a", "b<")])
     assert "b&lt;" in to_graphviz(graph).source
-    assert draw(graph).get_size_inches().min() > 0
+    assert draw_graph(graph).get_size_inches().min() > 0
 
 
 @pytest.mark.parametrize("dot", [False, True])

@@ -15,7 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from chapter_01_tensor_autograd import custom_op, data_parallel_demo, dim_transform_torch
 from chapter_01_tensor_autograd.custom_op import Softplus, loss_and_gradient
 from chapter_01_tensor_autograd.data_parallel_demo import ring_all_reduce, ring_schedule, simulate
-from chapter_01_tensor_autograd.dim_transform_torch import shares_memory, value, walk
+from chapter_01_tensor_autograd.dim_transform_torch import evaluate, reading_order, shares_memory
 from tests.conftest import ROOT
 from utils.errors import UserError
 
@@ -32,14 +32,14 @@ def read(path):
 @pytest.mark.parametrize("expression", [*dim_transform_torch.DRAWN, "x[:, None].permute(2, 0, 1)", "x[1, 2]"])
 def test_a_walk_visits_the_cells_that_reading_reads(expression):
     x = torch.arange(12).view(3, 4)
-    tensor = value(expression, {"x": x})
-    assert walk(tensor) == tensor.flatten().tolist()
+    tensor = evaluate(expression, {"x": x})
+    assert reading_order(tensor) == tensor.flatten().tolist()
 
 
 def test_memory_is_shared_exactly_where_a_write_shows_through():
     for expression in ("x.T", "x.reshape(4, 3)", "x.T.reshape(12)", "x[:, 1]", "x[[0, 2]]", "x.flip(0)"):
         x = torch.zeros(3, 4)
-        result = value(expression, {"x": x})
+        result = evaluate(expression, {"x": x})
         result.fill_(1)
         assert shares_memory(result, x) == bool(x.any()), expression
 
@@ -106,7 +106,7 @@ def test_all_formulas_agree_where_none_is_in_trouble():
 
 def test_the_textbook_formula_stops_a_training_that_the_stable_one_finishes():
     textbook, stable = (
-        custom_op.train(formula, seed=0, steps=120, lr=0.5, device=torch.device("cpu"))
+        custom_op.train_with(formula, seed=0, steps=120, lr=0.5, device=torch.device("cpu"))
         for formula in (custom_op.textbook, custom_op.stable)
     )
     assert textbook["stopped"] < 100 and textbook["accuracy"] is None

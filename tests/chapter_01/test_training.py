@@ -166,6 +166,23 @@ def test_any_kind_of_picture_can_be_read(mode, tmp_path):
     assert picture.shape == (28, 28) and picture.dtype == torch.uint8
 
 
+def test_the_same_picture_of_another_kind_is_read_alike(tmp_path):
+    path = CHAPTER / "images" / "6_shirt.png"
+    pixels = np.array(Image.open(path))
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "16 bits.png")
+    Image.fromarray(pixels.astype(np.float32) / 255).save(tmp_path / "float.tif")
+    Image.open(path).save(tmp_path / "exif.png", exif=b"Exif\0\0not a TIFF header")
+    for other in tmp_path.iterdir():
+        assert torch.equal(dataset.read_garment(other), dataset.read_garment(path)), other.name
+
+
+def test_a_thin_strip_leaves_a_trace(tmp_path):
+    pixels = np.zeros((101, 6000), np.uint8)
+    pixels[1:] = 200
+    Image.fromarray(pixels).save(tmp_path / "strip.png")
+    assert dataset.read_garment(tmp_path / "strip.png").max() > 20
+
+
 def test_a_garment_is_bright_on_black_whichever_way_it_was_drawn(tmp_path):
     drawing = np.full((60, 60), 250, np.uint8)
     drawing[20:40, 20:40] = 10
