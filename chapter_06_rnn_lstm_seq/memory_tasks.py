@@ -5,8 +5,8 @@
     python chapter_06_rnn_lstm_seq/memory_tasks.py --start pytorch      # from PyTorch's initial weights instead
 
 Every batch is drawn anew. All networks have equally many hidden units a layer and make equally many steps; each has its
-learning rate chosen by the same search, once for each task, on draws that serve for nothing else. minGRU, whose gates do
-not see the state, runs with one layer and with two.
+learning rate chosen by the same search, once for each task, on draws that serve for nothing else. minGRU, whose gates
+do not see the state, runs with one layer and with two.
 """
 
 import argparse
