@@ -3,46 +3,19 @@
 """
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
 from chapter_06_rnn_lstm_seq.figures.colours import GATE, GRADIENT, INPUT, OUTPUT, STATE
+from chapter_06_rnn_lstm_seq.figures.schemes import DARK, arrow, blank_axes, node
+from chapter_06_rnn_lstm_seq.figures.theory_cells import draw_lstm, draw_scan_tree
 from chapter_06_rnn_lstm_seq.long_memory import gradient_by_lag
 from chapter_06_rnn_lstm_seq.recurrent import RNN
 from chapter_06_rnn_lstm_seq.recurrent.cells import rnn_cell
 from chapter_06_rnn_lstm_seq.scan import linear_recurrence
 from utils.plotting import COLOURS, new_figure
 
-DARK = "#333333"
 SHADES = [COLOURS[1], COLOURS[4], "black", COLOURS[5], COLOURS[0]]  # from vanishing to exploding
-
-
-def blank_axes(
-    width: float, height: float, xlim: tuple[float, float], ylim: tuple[float, float]
-) -> tuple[Figure, Axes]:
-    """Return a figure to draw a scheme on, in units of our own."""
-    figure, axes = new_figure(width, height)
-    axes.set(xlim=xlim, ylim=ylim)
-    axes.axis("off")
-    return figure, axes
-
-
-def node(axes: Axes, x: float, y: float, text: str, colour: str, size: float = 9) -> None:
-    """Write a text into a rounded box around (x, y)."""
-    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour, "linewidth": 1.6}
-    axes.text(x, y, text, ha="center", va="center", fontsize=size, bbox=box, zorder=3)
-
-
-def arrow(axes: Axes, start: tuple, end: tuple, colour: str, label: str = "", curve: float = 0, **style) -> None:
-    """Draw an arrow; its label stands by its middle, above it or to its right."""
-    look = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0} | style
-    axes.annotate("", end, start, arrowprops=look | {"connectionstyle": f"arc3,rad={curve}"}, zorder=2)
-    if label:
-        x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-        across = abs(end[0] - start[0]) > abs(end[1] - start[1])
-        place = {"ha": "center", "va": "bottom"} if across else {"ha": "left", "va": "center"}
-        axes.text(x + (0 if across else 0.06), y + (0.06 if across else 0), label, color=colour, fontsize=9, **place)
 
 
 def draw_unrolled() -> Figure:
@@ -96,8 +69,7 @@ def draw_gradient_products() -> Figure:
         right.plot((norms / norms[0]).tolist(), color=colour, label=f"{radius}")
     left.set(xlabel="k (steps)", yscale="log", ylim=(1e-8, 1e5), title="$w^k$")
     right.set(xlabel="lag (steps)", title="$|dL/dh_{T-lag}|$ / $|dL/dh_T|$,  64 tanh units")
-    left.legend(frameon=False, title="$w$", fontsize=9, loc="upper left")
-    right.legend(frameon=False, title="spectral radius", fontsize=9, loc="upper left")
+    right.legend(frameon=False, title="$w$, spectral radius", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -160,3 +132,14 @@ def draw_truncated() -> Figure:
     for i in range(3):
         axes.text(3 * i + 1, 0.85, f"$L_{i + 1}$", color=GRADIENT, ha="center", va="center", fontsize=11)
     return figure
+
+
+THEORY_PICTURES = {
+    "unrolled": draw_unrolled,
+    "gradient_products": draw_gradient_products,
+    "leaky": draw_leaky,
+    "lstm": draw_lstm,
+    "scan_tree": draw_scan_tree,
+    "bidirectional": draw_bidirectional,
+    "truncated": draw_truncated,
+}

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from chapter_06_rnn_lstm_seq.figures.colours import GATE, GRADIENT, INPUT, OUTPUT, STATE
-from chapter_06_rnn_lstm_seq.figures.theory import DARK, arrow, blank_axes, node
+from chapter_06_rnn_lstm_seq.figures.schemes import DARK, arrow, blank_axes, node
 from chapter_06_rnn_lstm_seq.recurrent.cells import lstm_cell
 from chapter_06_rnn_lstm_seq.scan import scan
 
