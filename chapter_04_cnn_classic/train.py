@@ -88,7 +88,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
     parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
     parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
-    tiny = {"dataset": "shapes", "train_size": 100, "epochs": 2, "batch_size": 50, "width": 0.1, "amp": "off"}
+    tiny = {"dataset": "shapes", "train_size": 150, "epochs": 2, "batch_size": 50, "width": 0.1, "amp": "off"}
     args = begin(parser, argv, dry_run=tiny)
     if args.shift >= SIDE:
         raise UserError(f"--shift {args.shift}: the pictures have {SIDE} pixels a side")

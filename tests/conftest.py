@@ -14,6 +14,9 @@ from types import ModuleType
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each, before PyTorch is imported
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(p for p in ROOT.glob("chapter_*/**/*.py") if "\nif __name__ ==" in p.read_text(encoding="utf-8"))
 

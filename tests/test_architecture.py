@@ -3,8 +3,13 @@
 """
 
 import ast
+import os
 import re
+import subprocess
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -35,14 +40,63 @@ def chapter(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def dotted(path: Path) -> str:
+    """The name under which a file is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+OURS = {dotted(path): path for path in MODULES}
+
+
+@cache
+def imports(path: Path) -> list[str]:
+    """What a file imports, in order; of `from package import name` both `package` and `package.name`."""
+    found = []
+    nodes = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    for node in sorted(nodes, key=lambda n: n.lineno):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        else:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_imports_go_down(path):
     own = chapter(relative(path))
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
-    imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    for other in filter(None, map(chapter, imported)):
+    for other in filter(None, map(chapter, imports(path))):
         assert own is not None and other <= own, f"{path.name} imports from chapter {other}"
+
+
+def test_imports_make_no_circle():
+    circles = TopologicalSorter({name: set(imports(path)) & (OURS.keys() - {name}) for name, path in OURS.items()})
+    circles.prepare()  # raises CycleError, which shows the circle
+
+
+IMPORT_EACH = """
+import itertools, os, sys
+import matplotlib.figure, numpy, torch, torchvision
+for folder, names in itertools.groupby(sys.argv[1:], key=lambda name: name.split(".")[0]):
+    names = list(names)
+    for name in names:
+        sys.stdout.flush()
+        if not (child := os.fork()):
+            __import__(name)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            print(name)
+    for name in names:  # imports go down only: for the next chapter's modules these cannot make a difference
+        __import__(name)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the libraries that are imported beforehand may not survive a fork")
+def test_each_module_can_be_imported_first():
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    modules = [name for name, path in OURS.items() if path not in SCRIPTS]
+    names = sorted(modules, key=lambda name: (chapter(name) or 0, name))
+    done = subprocess.run([sys.executable, "-c", IMPORT_EACH, *names], env=environment, capture_output=True, text=True)
+    assert not done.stdout and not done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

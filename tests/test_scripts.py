@@ -5,10 +5,12 @@
 import itertools
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, SCRIPTS, load_script
+from utils.errors import UserError
 
 READMES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("utils/README*.md"), *ROOT.glob("chapter_*/**/README*.md")])
 COMMAND = re.compile(r"python3? (chapter_\w+/[\w/]+\.py)([^\n`]*)")
@@ -47,31 +49,43 @@ def test_a_script_has_the_contracts_flags(path, parser_of):
         assert name in EVERYWHERE or re.search(rf"\bargs\.{name}\b", code), f"--{name} is never used"
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
-def test_a_dry_run_needs_nothing_and_touches_nothing(path, parser_of, tmp_path, monkeypatch):
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No network, no data sets, and another working folder, which is returned."""
+
     def refuse(*args, **kwargs):
-        raise AssertionError("a dry run downloads nothing")
+        raise OSError("no network")
 
     monkeypatch.setattr("utils.file_io_util.urlopen", refuse)
     monkeypatch.setenv("DLFS_DATA", str(tmp_path / "no data sets"))
-    elsewhere, out_dir = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    writes = parser_of(path).get_default("out_dir") is not None
+    return elsewhere
+
+
+def dry_run(path, arguments, parser, out_dir):
+    """Run a script with --dry_run; return the folder that it writes to, or None."""
+    writes = parser.get_default("out_dir") is not None
+    arguments = [*arguments, "--dry_run", "--device", "cpu", *(["--out_dir", str(out_dir)] if writes else [])]
+    load_script(path).main(arguments)
+    return out_dir if writes else None
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_a_dry_run_needs_nothing_and_touches_nothing(path, parser_of, tmp_path, offline):
     folders = [ROOT / path.relative_to(ROOT).parts[0], ROOT / "utils"]
     before = contents(folders)
-
-    load_script(path).main(["--dry_run", "--device", "cpu", *(["--out_dir", str(out_dir)] if writes else [])])
+    written = dry_run(path, [], parser_of(path), tmp_path / "out")
     assert contents(folders) == before, "a dry run wrote into the repository"
-    assert not any(elsewhere.iterdir()), "a dry run wrote into the working folder"
-    assert not writes or any(p.is_file() for p in out_dir.rglob("*")), "--out_dir stayed empty"
+    assert not any(offline.iterdir()), "a dry run wrote into the working folder"
+    assert not written or any(p.is_file() for p in written.rglob("*")), "--out_dir stayed empty"
 
 
-FIRST_OF_EACH_CHAPTER = [next(group) for _, group in itertools.groupby(SCRIPTS, key=lambda p: p.parts[len(ROOT.parts)])]
-
-
-@pytest.mark.parametrize("path", FIRST_OF_EACH_CHAPTER, ids=relative)
-def test_a_script_starts_from_any_folder(path, script, tmp_path):
+@pytest.mark.parametrize("depth", sorted({len(path.relative_to(ROOT).parts) for path in SCRIPTS}))
+def test_a_script_starts_from_any_folder(depth, script, tmp_path):
+    """One of each depth: that all begin with the same lines is seen to in test_architecture.py."""
+    path = next(path for path in SCRIPTS if len(path.relative_to(ROOT).parts) == depth)
     done = script(relative(path), "--no_such_flag", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("unrecognized arguments: --no_such_flag")
 
@@ -95,3 +109,30 @@ def test_quoted_commands_are_understood(source, parser_of):
         assert ROOT / name in SCRIPTS, f"there is no script {name}"
         if not {"-h", "--help"} & set(arguments):
             parser_of(ROOT / name).parse_args(arguments)
+
+
+def printed_commands():
+    """Every command of the READMEs that has flags, once: (script, arguments). In tables the folder is left out."""
+    found = {}
+    for readme in READMES:
+        text = readme.read_text(encoding="utf-8")
+        found |= dict.fromkeys((name, tuple(arguments)) for name, arguments in commands(text))
+        for name, flags in re.findall(r"`([\w/]+\.py) (--[^`.]+)`", text):
+            if readme.parent / name in SCRIPTS:
+                found[relative(readme.parent / name), tuple(shlex.split(flags))] = None
+    return [(name, arguments) for name, arguments in found if arguments and arguments != ("--help",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    printed_commands(),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value)[:60],
+)
+def test_printed_commands_have_dry_runs_too(name, arguments, parser_of, tmp_path, offline, monkeypatch):
+    """One that names a file of the reader's, or a data set that is not there, ends by saying so."""
+    monkeypatch.chdir(ROOT)
+    try:
+        dry_run(ROOT / name, arguments, parser_of(ROOT / name), tmp_path / "out")
+    except UserError as error:
+        missing = [word for word in arguments if Path(word).suffix and not (ROOT / word).exists()]
+        assert any(word in str(error) for word in [*missing, "cannot download"]), f"{error}"
