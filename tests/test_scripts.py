@@ -82,6 +82,22 @@ def test_a_dry_run_needs_nothing_and_touches_nothing(path, parser_of, tmp_path, 
     assert not written or any(p.is_file() for p in written.rglob("*")), "--out_dir stayed empty"
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_a_mistake_is_one_line_at_the_start(path, parser_of, tmp_path, offline, capsys):
+    """A folder that cannot be made, a seed of 128 bits: said before anything is computed, whatever else is asked."""
+    assert path.read_text(encoding="utf-8").endswith('if __name__ == "__main__":\n    run(main)\n')
+    defaults = vars(parser_of(path).parse_args([]))
+    (tmp_path / "file").touch()
+    if "out_dir" in defaults:
+        with pytest.raises(UserError, match="--out_dir") as error:
+            load_script(path).main(["--dry_run", "--device", "cpu", "--out_dir", str(tmp_path / "file" / "folder")])
+        assert "\n" not in str(error.value)
+    if "seed" in defaults:
+        with pytest.raises(SystemExit) as stop:
+            load_script(path).main(["--dry_run", "--device", "cpu", "--seed", str(2**127)])
+        assert stop.value.code == 2 and "--seed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("depth", sorted({len(path.relative_to(ROOT).parts) for path in SCRIPTS}))
 def test_a_script_starts_from_any_folder(depth, script, tmp_path):
     """One of each depth: that all begin with the same lines is seen to in test_architecture.py."""

@@ -8,6 +8,9 @@ from math import prod
 import torch
 from torch import nn
 
+from utils.evaluating import evaluating
+from utils.tables import aligned
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -40,11 +43,7 @@ class Summary:
         lines = [("name", "layer", "output", "parameters", "MACs")]
         lines += [(r.name, r.layer, r.output, f"{r.parameters:,}", f"{r.macs:,}") for r in self.rows]
         lines.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}"))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = []
-        for line in lines:
-            cells = [f"{cell:{'<' if i < 3 else '>'}{widths[i]}}" for i, cell in enumerate(line)]
-            text.append("  ".join(cells))
+        text = aligned(lines, "<<<>>")
         rule = "-" * len(text[0])
         return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
 
@@ -76,14 +75,12 @@ def model_summary(model: nn.Module, *inputs: object) -> Summary:
 
     layers = [m for m in names if not any(m.children()) or any(True for _ in m.parameters(recurse=False))]
     hooks = [module.register_forward_hook(hook) for module in layers]
-    modes = {module: module.training for module in names}
     try:
-        model.eval()(*inputs)
+        with evaluating(model):
+            model(*inputs)
     finally:
         for handle in hooks:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     for module in layers:
         if any(id(p) not in seen for p in module.parameters(recurse=False)):
             add(module, "not called", 0)
