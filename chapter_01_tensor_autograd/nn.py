@@ -129,10 +129,10 @@ class SGD:
     @no_grad()
     def step(self) -> None:
         for p, v in zip(self.parameters, self.velocity, strict=True):
-            if p.grad is None:
+            if (g := p.grad) is None:
                 continue
             v *= self.momentum
-            v += p.grad.data
+            v += g.data
             p -= v * self.lr
 
     def state_dict(self) -> dict:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chapter_01_tensor_autograd.engine.tensor import Tensor, raw, record
+from chapter_01_tensor_autograd.engine.tensor import Tensor, is_recording, raw, record
 
 OPERATIONS: dict[str, Callable] = {}  # name -> operation; the tests go through them all
 
@@ -59,8 +59,10 @@ def as_pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
 
 def factors_read(*factors: Tensor) -> list[Tensor]:
     """Return the factors of a product that its VJPs read: a factor serves the gradients of the others, not its own."""
+    if not is_recording():
+        return []
     needing = [x for x in factors if x.node is not None]
-    return [x for x in factors if len(needing) > (x.node is not None)]
+    return list(factors) if len(needing) > 1 else [x for x in factors if needing and x.node is None]
 
 
 # ---- broadcasting and its adjoint -----------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ def permute(x: Tensor, *axes: Any) -> Tensor:
 
 def matrix_transpose(x: Tensor) -> Tensor:
     """Exchange the last two axes: the transpose of a matrix, or of each matrix in a batch. As a property, `x.mT`."""
-    return permute(x, (*range(x.ndim - 2), -1, -2))
+    return record("permute", x.data.swapaxes(-1, -2), (x, lambda g, _: matrix_transpose(g)))
 
 
 def transpose(x: Tensor) -> Tensor:

@@ -85,9 +85,11 @@ class Tensor:
     __array_ufunc__ = None  # lets `array + tensor` reach Tensor.__radd__
 
     def __init__(self, data: Any, requires_grad: bool = False):
-        self.data = np.asarray(raw(data))
         self.node = None
-        self.version = data.version if isinstance(data, Tensor) else [0]  # in a list: who shares memory shares it
+        if isinstance(data, Tensor):
+            self.data, self.version = data.data, data.version
+        else:
+            self.data, self.version = np.asarray(data), [0]  # a count in a list, shared by all who share the memory
         if requires_grad:
             if self.data.dtype.kind != "f":
                 raise TypeError(f"only floating-point tensors can require gradients, not {self.data.dtype}")
@@ -206,15 +208,16 @@ def record(
         TypeError: an input requires gradients, and the result is no real floating-point number.
     """
     out = Tensor(value)
+    data, may_be_view = out.data, out.data.base is not None
     for x, _ in edges:
-        if out.data is x.data or (out.data.base is not None and np.may_share_memory(out.data, x.data)):
-            out.version = x.version  # a view: a change of either is a change of both
+        if data is x.data or (may_be_view and np.may_share_memory(data, x.data)):
+            out.version = x.version  # a change of either is a change of both
     if _recording:
         needed = [(x.node, vjp) for x, vjp in edges if x.node is not None]
         if needed:
-            if out.data.dtype.kind != "f":
+            if data.dtype.kind != "f":
                 raise TypeError(f"{op} gives {out.dtype}, which cannot be differentiated: only real floats can")
-            out.node = node = Node(op, needed, out.data)
+            out.node = node = Node(op, needed, data)
             node.versions = [(t.version, t.version[0]) for t in saves]
             if saves_output:  # without its node: a node that held its own tensor would hold itself
                 node.output = out.detach()
