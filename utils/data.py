@@ -27,39 +27,30 @@ def batches(*tensors: torch.Tensor, batch_size: int, shuffle: bool = False) -> I
 
 
 def read_cached_images(path: Path, shape: tuple[int, ...], n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read a cache that `np.savez(path, images=..., labels=...)` wrote: images (N, *shape), uint8; labels (N,), int64.
+    """Read a cache that `np.savez(path, images=..., labels=...)` wrote: images of `shape`, uint8; labels (N,), int64.
 
     Raises:
-        UserError: the file is damaged, or holds something else.
+        UserError: the file is damaged, or holds something else, or would unpack to more than its own size.
     """
     try:
         check_archive(path)
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-    except Exception as error:  # a damaged archive fails in many ways
+    except Exception as error:  # a damaged archive fails in many ways, and a foreign one in others
         raise UserError(f"{path} is damaged: delete it, and it will be made again") from error
-    check_images_and_labels(path, images, labels, shape, n_classes)
+    if wrong := wrong_images_or_labels(images, labels, shape, n_classes):
+        raise UserError(f"{path} holds another data set: {wrong}; delete it, and it will be made again")
     return images, labels.long()
 
 
-def check_images_and_labels(
-    path: Path, images: torch.Tensor, labels: torch.Tensor, shape: tuple[int, ...], n_classes: int
-) -> None:
-    """Refuse what was read from `path` if it is not images (N, *shape), uint8, each with one of `n_classes` labels.
-
-    Raises:
-        UserError: it is something else; says what.
-    """
-    wrong = None
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != tuple(shape):
-        wrong = f"pictures of {tuple(images.shape[1:])}, {images.dtype}, where {tuple(shape)}, uint8, belong"
-    elif labels.ndim != 1 or labels.is_floating_point():
-        wrong = f"labels {tuple(labels.shape)}, {labels.dtype}, where one whole number for each picture belongs"
-    elif len(images) != len(labels) or not len(labels):
-        wrong = f"{len(images)} pictures and {len(labels)} labels"
-    elif not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
-        wrong = f"labels from {labels.min()} to {labels.max()} for {n_classes} classes"
-    if wrong:
-        raise UserError(
-            f"{path}: this is another data set, or a damaged one: {wrong}; delete it, and it will be made again"
-        )
+def wrong_images_or_labels(
+    images: torch.Tensor, labels: torch.Tensor, shape: tuple[int, ...], n_classes: int
+) -> str | None:
+    """Say what is wrong if these are not images of `shape`, uint8, each with one of `n_classes` labels; else None."""
+    if tuple(images.shape) != shape or images.dtype != torch.uint8:
+        return f"pictures {tuple(images.shape)}, {images.dtype}, where {shape}, uint8, belong"
+    if labels.shape != (len(images),) or labels.is_floating_point():
+        return f"labels {tuple(labels.shape)}, {labels.dtype}, where a whole number for each picture belongs"
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
+        return f"labels from {labels.min()} to {labels.max()} for {n_classes} classes"
+    return None
