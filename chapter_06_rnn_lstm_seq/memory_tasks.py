@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--adding_steps", type=positive, default=600, help="steps of a training on the adding problem")
     parser.add_argument("--copy_steps", type=positive, default=1500, help="steps of a training on the copy task")
     parser.add_argument(
-        "--lr", type=amount, nargs="+", default=[1e-3, 3e-3, 1e-2], help="learning rates to choose from"
+        "--lr", type=amount, nargs="+", default=[3e-3, 1e-2, 3e-2], help="learning rates to choose from"
     )
     parser.add_argument(
         "--lengths", type=positive, nargs="+", default=[50, 100, 200, 400], help="of the adding problem"

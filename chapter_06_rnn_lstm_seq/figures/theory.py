@@ -50,9 +50,9 @@ def draw_unrolled() -> Figure:
 
 def scaled_rnn(hidden: int, radius: float, seed: int = 0) -> RNN:
     """Return an RNN of 2 inputs whose W_hh is random and has this spectral radius."""
-    torch.manual_seed(seed)
-    net = RNN(2, hidden)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        net = RNN(2, hidden)
         w = torch.randn(hidden, hidden)
         net.weight_hh_l0.copy_(w * radius / torch.linalg.eigvals(w).abs().max())
         net.weight_ih_l0.mul_(0.1)
