@@ -4,36 +4,32 @@
     python chapter_05_resnet_modern_cnn/src/blocks_compare.py    # on 2 CPU cores: 45 min
     python chapter_05_resnet_modern_cnn/src/blocks_compare.py --dataset shapes --minutes 0.3    # no download: 4 min
 
-Every network takes about 41 million multiply-accumulates a picture, and is tuned and trained as chapter 4's compare.py
-does it: a family whose work the machine does faster sees more pictures. The test set is read once for each.
+Every network takes about 41 million multiply-accumulates a picture, and is tuned and trained as in chapter 4's
+comparison: a family whose work the machine does faster sees more pictures. The test set is read once for each.
 """
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from chapter_04_cnn_classic.dataset import DATASETS
 from chapter_04_cnn_classic.equal_time import Recipe, load_sets, print_table, tune_and_train
+from chapter_05_resnet_modern_cnn.src.figures.blocks import families
 from chapter_05_resnet_modern_cnn.src.networks.modern_networks import FAMILIES, build, skeleton
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
-from utils.plotting import COLOURS, new_figure, save_figure
+from utils.plotting import save_figure
 from utils.results import write_results
-
-LABELS = {
-    "basic": "basic block", "bottleneck": "bottleneck", "se": "basic + SE", "resnext": "ResNeXt",
-    "densenet": "DenseNet", "mobilenetv2": "MobileNetV2", "convnext": "ConvNeXt",
-}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     add_data_flag(parser)
-    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="what to learn")
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
     parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
     parser.add_argument("--minutes", type=amount, default=4.0, help="training time of each network")
     parser.add_argument("--batch_size", type=positive, default=128, help="pictures a step")
@@ -52,41 +48,15 @@ def main(argv: list[str] | None = None) -> None:
     final = {
         "table": table,
         "minutes": args.minutes,
-        "batch_size": args.batch_size,  # what pictures_per_second holds for, like the next one
-        "amp": args.amp,
+        "batch_size": args.batch_size,  # what pictures_per_second holds for
+        "recipe": asdict(recipe),
         "test_count": len(sets.test[1]),
         "split": "test",
     }
     write_results(args.out_dir / "blocks.json", args, final)
-    save_figure(draw(table), args.out_dir / "blocks.png")
+    save_figure(families(table), args.out_dir / "blocks.png")
     print_table(table)
     print(f"written to {args.out_dir}")
-
-
-def draw(table: list[dict]) -> Figure:
-    """Draw each family's accuracy, speed and size, the best on top."""
-    table = sorted(table, key=lambda row: row["test_accuracy"])
-    names = [LABELS[row["model"]] for row in table]
-    figure, (accuracy, speed, size) = new_figure(8.5, 3, ncols=3, sharey=True)
-    values = [100 * row["test_accuracy"] for row in table]
-    accuracy.plot(values, names, "o", color=COLOURS[0])  # points, not bars: the axis need not start at 0
-    for value, name in zip(values, names, strict=True):
-        accuracy.annotate(f"{value:.1f}", (value, name), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    accuracy.set(xlabel="test accuracy (%)", title="accuracy after equal minutes")
-    accuracy.margins(x=0.2)
-    for axes, key, unit, colour in (
-        (speed, "pictures_per_second", 1, COLOURS[1]),
-        (size, "parameters", 1000, COLOURS[2]),
-    ):
-        bars = axes.barh(names, [row[key] / unit for row in table], height=0.6, color=colour)
-        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-        axes.margins(x=0.2)
-    speed.set(xlabel="pictures a second in training", title="speed")
-    size.set(xlabel="parameters (thousands)", title="size")
-    for axes in (accuracy, speed, size):
-        axes.grid(axis="y", visible=axes is accuracy)
-        axes.set_axisbelow(True)
-    return figure
 
 
 if __name__ == "__main__":

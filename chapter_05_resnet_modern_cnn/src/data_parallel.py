@@ -73,8 +73,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return (centred * scale.view(-1, 1, 1) + self.bias.view(-1, 1, 1)).to(x.dtype)
 
 
-def synchronise(model: nn.Module) -> None:
-    """Turn every BatchNorm2d of the model into a SyncBatchNorm2d, in place: its tensors and their names stay."""
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncBatchNorm2d
+def synchronise_norms_(model: nn.Module) -> nn.Module:
+    """Replace every BatchNorm2d in the model by a SyncBatchNorm2d with its tensors and settings; return the model.
+
+    Names stay, and so does what an optimizer or a checkpoint knows. A model that is a norm itself is not changed: use
+    what is returned.
+    """
+    if type(model) is nn.BatchNorm2d:
+        norm = SyncBatchNorm2d(model.num_features, model.eps, model.momentum).train(model.training)
+        norm.weight, norm.bias = model.weight, model.bias
+        norm.running_mean, norm.running_var = model.running_mean, model.running_var
+        norm.num_batches_tracked = model.num_batches_tracked
+        return norm
+    for name, child in model.named_children():
+        setattr(model, name, synchronise_norms_(child))
+    return model

@@ -3,6 +3,7 @@
 """
 
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from utils.file_io_util import atomic_write, download, has_md5
 from utils.shapes import CLASSES, shapes
 
 STL10_CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-MEAN, DEVIATION = (0.4476, 0.4403, 0.4071), (0.2613, 0.2574, 0.2720)  # of each colour, over the 4,000 of --split test
+MEAN, STD = (0.4476, 0.4403, 0.4071), (0.2613, 0.2574, 0.2720)  # of each colour, over the 4,000 of --split test
 OFFLINE = "--dataset shapes needs no download"
 SIDE = 96  # pixels
 HELD_OUT, VALIDATION = 100, 50  # pictures of each class
+COUNTS = {True: 5000, False: 8000}  # labelled pictures to train on, and to test with
 # Labelled pictures of which there is a second print among them: another crop, size or brightness of the same
 # photograph. Neither may be trained on while the other is measured on, so none of them is held out.
-TWINS = (
+DUPLICATES = (
     *(34, 81, 135, 338, 615, 824, 853, 950, 1092, 1170, 1293, 1332, 1470, 1629, 1645, 1709, 1713, 1894, 1975, 2429),
     *(2431, 2700, 2730, 2812, 2820, 2873, 2980, 3064, 3240, 3309, 3310, 3376, 3411, 3689, 3845, 3865, 4166, 4229),
     *(4301, 4323, 4327, 4512, 4699, 4791, 4805, 4976),
@@ -56,11 +58,11 @@ def load(name: str, split: str, root: Path, count: int = 4000) -> tuple[Pictures
 def split_indices(labels: Tensor, split: str) -> tuple[Tensor, Tensor]:
     """Return which of STL-10's labelled pictures to train on and which to measure on, in the file's order.
 
-    Held out are the last ones of each class that have no twin. No generator decides: in another version of PyTorch it
-    might choose others, and a published model would be measured on pictures that it was trained on.
+    Held out are the last ones of each class that have no second print. No generator decides: in another version of
+    PyTorch it might choose others, and a published model would be measured on pictures that it was trained on.
     """
     single = torch.ones(len(labels), dtype=torch.bool)
-    single[[twin for twin in TWINS if twin < len(labels)]] = False
+    single[[index for index in DUPLICATES if index < len(labels)]] = False
     test, validation = [], []
     for label in labels.unique():
         candidates = torch.nonzero(single & (labels == label)).flatten()
@@ -90,7 +92,21 @@ def stl10(root: Path, train: bool) -> Pictures:
             images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
     except Exception as error:  # a damaged archive fails in many ways
         raise UserError(f"{cache} is damaged: delete it, and it will be made again") from error
+    _check(cache, images, labels, COUNTS[train])
     return images.permute(0, 3, 1, 2), labels.long()  # (N, 3, 96, 96) in channels_last: a view of (N, 96, 96, 3)
+
+
+def _check(path: Path, images: Tensor, labels: Tensor, count: int) -> None:
+    """Refuse a file that is whole, but not what its name says: a cache has no checksum to be known by."""
+    wanted = {"images": (count, SIDE, SIDE, 3), "labels": (count,)}
+    found = {"images": tuple(images.shape), "labels": tuple(labels.shape)}
+    if found != wanted or images.dtype != torch.uint8 or labels.is_floating_point():
+        complaint = f"it should hold bytes {wanted['images']} and labels {wanted['labels']}, and holds {found}"
+    elif not 0 <= labels.min() <= labels.max() < len(STL10_CLASSES):
+        complaint = f"its labels go from {labels.min()} to {labels.max()}"
+    else:
+        return
+    raise UserError(f"{path} is not STL-10: {complaint}; delete it, and it will be made again")
 
 
 def _convert(root: Path, train: bool, cache: Path) -> None:
@@ -117,18 +133,18 @@ def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
             for member in tar:
                 if member.name in wanted:
                     tar.extract(member, folder.parent, filter="data")
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise UserError(f"cannot unpack {archive} into {folder}: {error}; {OFFLINE}") from error
 
 
 def to_input(images: Tensor) -> Tensor:
-    """Turn pictures (B, 3, H, W), uint8, into inputs with mean 0 and deviation 1 per colour, in channels_last.
+    """Turn pictures (B, 3, H, W), uint8, into inputs in channels_last whose colours have mean 0 and deviation 1.
 
-    The colours' means and deviations are STL-10's, whatever the pictures: a network can be shown any.
+    Means and standard deviations are STL-10's, whatever the pictures: a network can be shown any.
     """
     mean = 255 * torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    deviation = 255 * torch.tensor(DEVIATION, device=images.device).view(3, 1, 1)
-    return ((images - mean) / deviation).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
+    std = 255 * torch.tensor(STD, device=images.device).view(3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
 
 
 def resize(images: Tensor, side: int) -> Tensor:

@@ -16,8 +16,6 @@ import json
 import math
 import sys
 from pathlib import Path
-from statistics import mean
-from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -26,41 +24,63 @@ from torch import nn
 from tqdm import tqdm
 
 from chapter_02_nn_basics_mlp.losses import cross_entropy
-from chapter_03_optimization_regularization.exp_normalization import best, spread, tune
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.regularization.augmentation import random_flip, random_shift
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_04_cnn_classic.dataset import DATASETS, SIDE, load, to_input
+from chapter_05_resnet_modern_cnn.src.depth_summary import summarise
 from chapter_05_resnet_modern_cnn.src.figures import degradation as figures
-from chapter_05_resnet_modern_cnn.src.networks.cifar_resnet import CifarConfig, CifarResNet, build
-from chapter_05_resnet_modern_cnn.src.probes.signals import layer_norms, typical
+from chapter_05_resnet_modern_cnn.src.networks.cifar_resnet import KINDS, CifarConfig, CifarResNet, build
+from chapter_05_resnet_modern_cnn.src.probes.signals import norms_by_layer
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser, share
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError, check_finite
 from utils.file_io_util import write_json
+from utils.flags import check_flags
 from utils.model_summary import model_summary
 from utils.plotting import save_figure
+from utils.rate_search import best_rate, search_rates
 from utils.results import write_results
 from utils.seed import set_seed
 from utils.timer import Timer
 
-KINDS = {
-    "plain": {"residual": False},
-    "residual": {"residual": True},
-    "residual_v2": {"residual": True, "version": "v2"},  # at the greatest depth only
-}
-DEFINING = ["dataset", "train_size", "width", "stem", "batch_size", "weight_decay", "warmup", "flip", "shift", "amp"]
+DEFINING = ["dataset", "train_size", "width", "stem", "epochs", "batch_size", "lr", "weight_decay", "warmup"]
+DEFINING += ["flip", "shift", "amp"]  # flags that a network, once trained, must agree with
 PROBE = 256  # training pictures on which gradients are measured
-MOMENTS = {"start": 0, "epoch_1": 1, "end": -1}  # when: the place in a history
 
 
 def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    trainings = Trainings(args)
+    rates, trials = choose_rates(trainings, args)
+    rows = [trainings(kind, depth, seed, rates[kind]) for kind, depth, seed in plan(args.depths, args.runs, args.seed)]
+    trainings.bar.close()
+    final = summarise(rows, args.depths) | {
+        "trials": trials,
+        "epochs": args.epochs,
+        "train_count": len(trainings.train_set[1]),
+        "test_count": len(trainings.test_set[1]),
+        "split": "test",
+        "train_seconds": trainings.seconds,
+    }
+    own = ("kind", "depth", "seed")
+    history = [{k: row[k] for k in own} | without(epoch, "norms") for row in rows for epoch in row["history"]]
+    per_seed = [without(row, "history", "defined_by") for row in rows]
+    write_results(args.out_dir / "degradation.json", args, final, history, per_seed)
+    save_figure(figures.degradation(final["networks"], history, per_seed), args.out_dir / "degradation.png")
+    save_figure(figures.gradient_norms(final["norms"], args.depths[-1]), args.out_dir / "gradient_norms.png")
+    report(final, args.depths)
+    print(f"written to {args.out_dir}")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     add_data_flag(parser)
-    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="what to learn")
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
     parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
     parser.add_argument("--depths", type=positive, nargs="+", default=[20, 32, 44, 56], help="layers: 6n + 2")
     parser.add_argument("--runs", type=positive, default=3, help="seeds at the ends of --depths, from --seed on")
@@ -84,27 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     for depth in args.depths:
         if depth < 8 or depth % 6 != 2:
             raise UserError(f"--depths {depth}: these networks have 6n + 2 layers, such as 20 or 56")
-
-    trainings = Trainings(args)
-    rates, trials = choose_rates(trainings, args)
-    rows = [trainings(kind, depth, seed, rates[kind]) for kind, depth, seed in plan(args.depths, args.runs, args.seed)]
-    trainings.bar.close()
-    final = summarise(rows, args.depths) | {
-        "trials": trials,
-        "epochs": args.epochs,
-        "train_count": len(trainings.train_set[1]),
-        "test_count": len(trainings.test_set[1]),
-        "split": "test",
-        "train_seconds": trainings.seconds,
-    }
-    own = ("kind", "depth", "seed")
-    history = [{k: row[k] for k in own} | without(epoch, "norms") for row in rows for epoch in row["history"]]
-    per_seed = [without(row, "history", "defined_by") for row in rows]
-    write_results(args.out_dir / "degradation.json", args, final, history, per_seed)
-    save_figure(figures.degradation(final["networks"], history, per_seed), args.out_dir / "degradation.png")
-    save_figure(figures.gradient_norms(final["norms"], args.depths[-1]), args.out_dir / "gradient_norms.png")
-    report(final, args.depths)
-    print(f"written to {args.out_dir}")
+    return args
 
 
 def plan(depths: list[int], runs: int, seed: int) -> list[tuple[str, int, int]]:
@@ -121,15 +121,12 @@ def choose_rates(trainings: "Trainings", args: argparse.Namespace) -> tuple[dict
     if len(args.lr) == 1:
         return dict.fromkeys(KINDS, args.lr[0]), []
 
-    def trial(kind: str, lr: float) -> SimpleNamespace:
-        row = trainings(kind, args.depths[-1], args.seed, lr, trial=True)
-        return SimpleNamespace(accuracy=row["history"][-1]["train_accuracy_augmented"])
+    def accuracy(kind: str, lr: float) -> float:
+        return trainings(kind, args.depths[-1], args.seed, lr, trial=True)["train_accuracy"]
 
-    found = tune(list(KINDS), dict.fromkeys(KINDS, args.lr), trial, reach=2)
-    trials = [
-        {"kind": kind, "lr": row["lr"], "train_accuracy": row["accuracy"]} for kind in found for row in found[kind]
-    ]
-    return {kind: best(rows)["lr"] for kind, rows in found.items()}, trials
+    found = search_rates(accuracy, dict.fromkeys(KINDS, args.lr), ratio=math.sqrt(10), reach=2)
+    trials = [{"kind": kind, "lr": lr, "train_accuracy": value} for kind in found for lr, value in found[kind].items()]
+    return {kind: best_rate(scores) for kind, scores in found.items()}, trials
 
 
 class Trainings:
@@ -151,7 +148,7 @@ class Trainings:
         path = args.out_dir / "networks" / f"{name}.json"
         state = path.with_suffix(".state")
         epochs = max(1, round(args.trial_share * args.epochs)) if trial else args.epochs
-        defined_by = {key: args.flags[key] for key in DEFINING} | {"lr": lr, "seed": seed, "epochs": epochs}
+        defined_by = {key: args.flags[key] for key in DEFINING + ["trial_share", "seed"] * trial}
         self.bar.total = max(self.bar.total, self.bar.n + 1)  # a grid of rates has grown
         self.bar.set_description(name)
         row = finished(path, defined_by) if args.resume else None
@@ -160,9 +157,11 @@ class Trainings:
             config = CifarConfig(depth, len(self.classes), args.width, stem=args.stem, **KINDS[kind])
             model, history, seconds = self.train(config, lr, epochs, state, defined_by)
             row = {"defined_by": defined_by, "kind": kind, "depth": depth, "seed": seed, "lr": lr}
-            row |= {"train_seconds": seconds, "history": history}
-            if not trial:
-                row |= self.test(model, history)
+            row["train_seconds"] = seconds
+            if trial:
+                row["train_accuracy"] = history[-1]["train_accuracy_augmented"]
+            else:
+                row |= {"history": history} | self.test(model, history)
                 save_model(path.with_suffix(".pth"), model, config, without(row, "history", "defined_by"))
             write_json(path, row)
             state.unlink()
@@ -177,9 +176,9 @@ class Trainings:
         args, (images, labels) = self.args, self.train_set
         model = build(vars(config)).to(args.device, memory_format=torch.channels_last)
         (optimizer,) = make_optimizers(model, "sgd", lr, args.weight_decay, momentum=0.9)
-        steps_each = len(labels) // args.batch_size
-        rise = round(args.warmup * epochs * steps_each)
-        schedule = Schedule(optimizer, warmup(cosine(epochs * steps_each - rise), rise))
+        steps_per_epoch = len(labels) // args.batch_size
+        warmup_steps = round(args.warmup * epochs * steps_per_epoch)
+        schedule = Schedule(optimizer, warmup(cosine(epochs * steps_per_epoch - warmup_steps), warmup_steps))
         timer = Timer()
         parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "timer": timer}
         done, history = 0, [{"epoch": 0} | self.probe(model)]
@@ -192,22 +191,29 @@ class Trainings:
             for x, y in batches(images, labels, batch_size=args.batch_size, shuffle=True):
                 if len(y) < args.batch_size:
                     continue  # the few that are left over come in another epoch
-                x = random_shift(random_flip(x, args.flip), args.shift, padding="reflect")
+                # batch
+                x = random_shift(random_flip(x, args.flip), args.shift, padding="reflect")  # (B, 3, 32, 32)
+                # forward
                 with autocast(args.device, args.amp):
                     logits = model(to_input(x))  # (B, K)
+                # loss
                 loss = cross_entropy(logits.float(), y)
+                # backward
                 optimizer.zero_grad()
                 loss.backward()
+                # step
                 optimizer.step()
                 schedule.step()
+                # log
                 summed += loss.item()
                 right += (logits.argmax(dim=1) == y).sum().item()
-            row = {"epoch": epoch + 1, "train_loss": summed / steps_each}
-            row["train_accuracy_augmented"] = right / (steps_each * args.batch_size)
+            row = {"epoch": epoch + 1, "train_loss": summed / steps_per_epoch}
+            row["train_accuracy_augmented"] = right / (steps_per_epoch * args.batch_size)
             if epoch + 1 in (1, epochs):
                 row = self.probe(model) | row
             history.append(row)
             self.bar.set_postfix_str(f"epoch {epoch + 1} of {epochs}, loss {row['train_loss']:.3f}")
+            # save
             save_state(state_path, flags, epoch + 1, history, parts)
             if not math.isfinite(summed):
                 break  # a trial at too high a rate just loses
@@ -216,7 +222,7 @@ class Trainings:
     def probe(self, model: nn.Module) -> dict:
         """Return the loss on the first training pictures, and the norms by layer of its gradients and of weights."""
         x, y = (t[:PROBE] for t in self.train_set)
-        loss, gradients, weights = layer_norms(model, to_input(x), y)
+        loss, gradients, weights = norms_by_layer(model, to_input(x), y)
         return {"train_loss": loss, "norms": {"gradient": gradients, "weight": weights}}
 
     def test(self, model: CifarResNet, history: list[dict]) -> dict:
@@ -249,43 +255,12 @@ def finished(path: Path, defined_by: dict) -> dict | None:
     if not path.exists():
         return None
     row = json.loads(path.read_text(encoding="utf-8"))
-    changed = [f"--{name} {value}" for name, value in row["defined_by"].items() if defined_by.get(name) != value]
-    if changed:
-        raise UserError(f"{path} was made with {' '.join(changed)}: repeat that, or start anew without --resume")
+    check_flags(path, row["defined_by"], defined_by)
     return row
 
 
 def without(row: dict, *names: str) -> dict:
     return {name: value for name, value in row.items() if name not in names}
-
-
-def summarise(rows: list[dict], depths: list[int]) -> dict:
-    """Return by network means and spreads over the seeds, the differences that matter, and norms by layer."""
-    networks, norms, losses = {}, {}, {}
-    for kind, depth in dict.fromkeys((row["kind"], row["depth"]) for row in rows):
-        mine = [row for row in rows if (row["kind"], row["depth"]) == (kind, depth)]
-        found = {name: mine[0][name] for name in ("kind", "depth", "lr", "parameters", "macs")} | {"runs": len(mine)}
-        for name in ("train_loss", "train_accuracy_augmented", "test_accuracy", "train_seconds"):
-            values = [row[name] for row in mine]
-            found |= {name: mean(values), f"{name}_std": spread(values)}
-        layers = {moment: {} for moment in MOMENTS}
-        for moment, epoch in MOMENTS.items():
-            for what in ("gradient", "weight"):
-                layers[moment][what] = typical([row["history"][epoch]["norms"][what] for row in mine])
-        first, *_, last, _ = layers["start"]["gradient"]  # of the convolutions
-        networks[f"{kind}_{depth}"] = found | {"first_gradient_over_last": first / last}
-        norms[f"{kind}_{depth}"] = layers
-        losses[kind, depth] = [row["train_loss"] for row in mine]
-    plain, shallow = losses["plain", depths[-1]], losses["plain", depths[0]]
-    residual, shallow_residual = losses["residual", depths[-1]], losses["residual", depths[0]]
-    differences = {  # of training losses; "least": over all pairs of seeds
-        "deep_plain_minus_shallow_plain": mean(plain) - mean(shallow),
-        "deep_plain_minus_shallow_plain_least": min(plain) - max(shallow),
-        "deep_plain_minus_deep_residual": mean(plain) - mean(residual),
-        "deep_plain_minus_deep_residual_least": min(plain) - max(residual),
-        "deep_residual_minus_shallow_residual": mean(residual) - mean(shallow_residual),
-    }
-    return {"networks": networks, **differences, "norms": norms}
 
 
 def report(final: dict, depths: list[int]) -> None:

@@ -10,30 +10,28 @@ normalise. Whoever has it needs PyTorch and nothing else:
     probabilities = torch.export.load("float32.pt2").module()(pictures)
 """
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from chapter_03_optimization_regularization.training import score
-from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, SIDE, STL10_CLASSES, load, resize, to_input
+from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, SIDE, STL10_CLASSES, load, resize
+from chapter_05_resnet_modern_cnn.src.deployment import Deployable, fold_norms, write_program
+from chapter_05_resnet_modern_cnn.src.figures.export import sizes_and_times
 from chapter_05_resnet_modern_cnn.src.model import build
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
-from utils.file_io_util import atomic_write
-from utils.plotting import COLOURS, new_figure, save_figure
+from utils.plotting import save_figure
 from utils.results import write_results
 from utils.shapes import shapes
 from utils.timer import compare_times
@@ -41,8 +39,6 @@ from utils.timer import compare_times
 MODEL = Path(__file__).resolve().parents[1] / "checkpoints" / "resnet18_stl10.pth"
 SMALL = {"width": 4, "stem": "224"}  # what --dry_run exports: no weights needed
 ABOUT_SMALL = {"classes": STL10_CLASSES, "dataset": "shapes", "image_size": 32}
-GREY, (BLUE, ORANGE, GREEN, _, _, LIGHT_BLUE) = "#808080", COLOURS
-COLOUR_OF = {"eager": GREY, "float32": BLUE, "static": LIGHT_BLUE, "folded": GREEN, "bfloat16": ORANGE}
 ELSEWHERE = """
 import importlib.util
 
@@ -71,113 +67,71 @@ def main(argv: list[str] | None = None) -> None:
 
     untrained = build(SMALL).to(args.device).eval(), ABOUT_SMALL
     network, about = load_model(args.model_path, build, args.device) if args.model_path else untrained
-    images, labels = pictures(args.dataset, about, args.data_root, args.count)
+    images, labels = read_pictures(args.dataset, about, args.data_root, args.count)
     if not 1 < args.batch_size <= len(images):
         raise UserError(f"--batch_size {args.batch_size} is not from 2 to the {len(images)} pictures to compare on")
     images = images.to(args.device)
 
-    eager = Deployable(network)
     fixed = {"static_1": 1, f"static_{args.batch_size}": args.batch_size}  # the others take any number of pictures
-    models = {"float32": eager} | dict.fromkeys(fixed, eager) | {"folded": Deployable(fold_norms(network))}
-    models["bfloat16"] = Deployable(fold_norms(network).bfloat16())
+    models = variants(network, list(fixed))
     files, batches = {name: args.out_dir / f"{name}.pt2" for name in models}, {}
     for name, model in models.items():
-        export(model, files[name], tuple(images.shape[1:]), about["classes"], fixed.get(name))
+        write_program(model, files[name], tuple(images.shape[1:]), about["classes"], fixed.get(name))
         batches[name] = cut(images, args.batch_size, fixed.get(name))
 
-    final = {"dataset": args.dataset, "count": len(images), "batch_size": args.batch_size}
     known = labels if args.dataset == about.get("dataset") else None
-    answers = answers_elsewhere({files[name]: batches[name] for name in files})
-    for name, found in zip(files, answers, strict=True):
-        facts = {"bytes": files[name].stat().st_size} | compare(found, eager, batches[name], known)
-        final |= {f"{name}_{fact}": value for fact, value in facts.items()}
-        if models[name] is eager:
-            assert facts["difference"] <= 1e-5, f"{files[name]} answers otherwise than the network"
-
-    programs = {"eager": eager} | {name: torch.export.load(path).module() for name, path in files.items()}
-    calls = {
-        f"{name}_latency_{n}": partial(program, images[:n])
-        for name, program in programs.items()
-        for n in (1, args.batch_size)
-        if fixed.get(name, n) == n
-    }
-    with torch.no_grad():
-        final |= compare_times(calls, args.rounds)
+    final = {"dataset": args.dataset, "count": len(images), "batch_size": args.batch_size}
+    final |= compare_answers(models, files, batches, known)
+    programs = {"eager": models["float32"]} | {name: torch.export.load(file).module() for name, file in files.items()}
+    final |= latencies(programs, fixed, images, args.batch_size, args.rounds)
     print_table(final, list(programs))
     write_results(args.out_dir / "export.json", args, final)
-    save_figure(draw(final, list(programs)), args.out_dir / "export.png")
+    save_figure(sizes_and_times(final, list(programs)), args.out_dir / "export.png")
     print(f"written to {args.out_dir}: {', '.join(path.name for path in files.values())}, export.json, export.png")
 
 
-def pictures(name: str, about: dict, root: Path, count: int) -> tuple[Tensor, Tensor]:
+def variants(network: nn.Module, fixed: list[str]) -> dict[str, Deployable]:
+    """Return what is exported, by name: the network as it is, also for fixed batches, folded, and in bfloat16."""
+    eager = Deployable(network)
+    models = {"float32": eager} | dict.fromkeys(fixed, eager) | {"folded": Deployable(fold_norms(network))}
+    return models | {"bfloat16": Deployable(fold_norms(network).bfloat16())}
+
+
+def compare_answers(
+    models: dict[str, Deployable], files: dict[str, Path], batches: dict[str, Sequence[Tensor]], known: Tensor | None
+) -> dict[str, float]:
+    """Return by name and fact the size of each file, and how its answers in a new process differ from the network's."""
+    eager, facts = models["float32"], {}
+    answers = answers_elsewhere({files[name]: batches[name] for name in files})
+    for name, found in zip(files, answers, strict=True):
+        own = {"bytes": files[name].stat().st_size} | compare(found, eager, batches[name], known)
+        facts |= {f"{name}_{fact}": value for fact, value in own.items()}
+        if models[name] is eager:
+            assert own["difference"] <= 1e-5, f"{files[name]} answers otherwise than the network"
+    return facts
+
+
+@torch.no_grad()
+def latencies(
+    programs: dict[str, nn.Module], fixed: dict[str, int], images: Tensor, batch_size: int, rounds: int
+) -> dict[str, float]:
+    """Return the median seconds that each program takes for one picture and for a batch, if it takes such a batch."""
+    calls = {
+        f"{name}_latency_{n}": partial(program, images[:n])
+        for name, program in programs.items()
+        for n in (1, batch_size)
+        if fixed.get(name, n) == n
+    }
+    return compare_times(calls, rounds)
+
+
+def read_pictures(name: str, about: dict, root: Path, count: int) -> tuple[Tensor, Tensor]:
     """Return at most `count` pictures (N, 3, side, side) that the network has not seen, and their labels."""
     side = about.get("image_size", SIDE)
     if name == "shapes":
         return shapes(count, side, seed=2)  # as in the split "test"
     images, labels = load(name, about.get("split", "test"), root)[1]
     return resize(images[:count], side), labels[:count]
-
-
-class Deployable(nn.Module):
-    """Pictures (B, 3, H, W), uint8 -> probabilities (B, n_classes), float32: preparation, network and softmax."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network.requires_grad_(False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        images = images.to(torch.uint8)  # converts nothing: for it, recent exporters let a program refuse other types
-        x = to_input(images).to(self.network.fc.weight.dtype)  # (B, 3, H, W)
-        return self.network(x).softmax(dim=1, dtype=torch.float32)
-
-
-@torch.no_grad()
-def fold_norms(model: nn.Module) -> fx.GraphModule:
-    """Return a copy for inference, in which each norm that follows a convolution has become part of it.
-
-    In eval mode a norm is gamma (y - mean) / sqrt(var + eps) + beta. After y = w * x + b that is a convolution again,
-    of weight s w and bias s (b - mean) + beta, where s = gamma / sqrt(var + eps), a number for each channel.
-    """
-    traced = fx.symbolic_trace(deepcopy(model).eval())
-    modules = dict(traced.named_modules())
-    for node in list(traced.graph.nodes):
-        norm = modules.get(node.target)
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
-        before = node.args[0]
-        conv = modules.get(before.target)
-        if not isinstance(conv, nn.Conv2d) or len(before.users) > 1:  # it follows a sum, as in v2, or is not alone
-            continue
-        s = norm.weight / (norm.running_var + norm.eps).sqrt()  # (C,)
-        b = 0 if conv.bias is None else conv.bias
-        conv.weight.mul_(s.view(-1, 1, 1, 1))  # (C, C_in, k, k)
-        conv.bias = nn.Parameter(s * (b - norm.running_mean) + norm.bias)  # (C,)
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced
-
-
-def export(
-    model: Deployable, path: Path, shape: tuple[int, int, int], classes: list[str], batch: int | None = None
-) -> None:
-    """Write `model` as a program for `batch` pictures of this shape (C, H, W), or, with None, for any number of them.
-
-    "about.json" inside the file says what goes in and comes out. The program runs on the kind of device it is made on.
-    """
-    example = torch.zeros(batch or 2, *shape, dtype=torch.uint8, device=next(model.parameters()).device)
-    free = None if batch else ({0: torch.export.Dim("batch", min=1)},)
-    program = torch.export.export(model, (example,), dynamic_shapes=free, strict=False)
-    about = {
-        "input": {"type": "uint8", "shape": [batch or "B", *shape], "colours": "red, green, blue"},
-        "output": "probabilities of the classes",
-        "classes": classes,
-        "precision": str(model.network.fc.weight.dtype).removeprefix("torch."),
-        "device": example.device.type,
-    }
-    with atomic_write(path) as temporary:
-        torch.export.save(program, temporary, extra_files={"about.json": json.dumps(about, ensure_ascii=False)})
 
 
 def cut(images: Tensor, size: int, batch: int | None = None) -> Sequence[Tensor]:
@@ -232,27 +186,6 @@ def print_table(final: dict, names: list[str]) -> None:
 
 def cell(final: dict, key: str, factor: float, form: str, unit: str) -> str:
     return f"{final[key] * factor:{form}}{unit}" if key in final else "-"
-
-
-def draw(final: dict, names: list[str]) -> Figure:
-    """Draw the sizes of the files, and how long one picture and a batch of them take."""
-    figure, axes = new_figure(10, 0.36 * len(names) + 0.8, ncols=3, sharey=True)
-    many = final["batch_size"]
-    panels = {
-        "bytes": (1e-6, "size of the file (MB)"),
-        "latency_1": (1e3, "time for 1 picture (ms)"),
-        f"latency_{many}": (1e3, f"time for {many} pictures (ms)"),
-    }
-    for ax, (fact, (factor, title)) in zip(axes, panels.items(), strict=True):
-        values = [final.get(f"{name}_{fact}", 0) * factor for name in names]
-        bars = ax.barh(range(len(names)), values, color=[COLOUR_OF[name.split("_")[0]] for name in names])
-        ax.bar_label(bars, [f"{value:.3g}" if value else "-" for value in values], padding=3, fontsize=9)
-        ax.set(title=title, xticks=[], xlim=(0, 1.2 * max(values)))
-        ax.spines["bottom"].set_visible(False)
-        ax.grid(False)
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()  # the first at the top
-    return figure
 
 
 if __name__ == "__main__":

@@ -14,27 +14,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn import functional as F
 
-from chapter_04_cnn_classic.answers import VERDICT_COLOURS, describe, print_answers, verdict
-from chapter_04_cnn_classic.figures.canvas import FILE_NAME, canvas, frame, save_pictures, show, write
+from chapter_04_cnn_classic.answers import describe, print_answers
 from chapter_04_cnn_classic.pictures import read_folder
 from chapter_05_resnet_modern_cnn.src.dataset import SIDE, STL10_CLASSES, to_input
-from chapter_05_resnet_modern_cnn.src.figures.cam import shortened
+from chapter_05_resnet_modern_cnn.src.figures.inference import contact_sheet, neighbour_sheet
 from chapter_05_resnet_modern_cnn.src.model import ResNet, build
+from chapter_05_resnet_modern_cnn.src.probes.similarity import mean_cosine, nearest
 from utils.checkpoint import load_model
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.file_io_util import atomic_write
+from utils.plotting import save_figure
 from utils.results import write_results
 
 CHAPTER = Path(__file__).resolve().parents[1]
 SMALL = {"width": 4, "stem": "224"}  # what --dry_run asks: no weights needed
 BATCH = 100  # pictures looked at together
-ROWS = 1000  # pictures compared with all others together
-TILE = 192  # pixels of a picture in a figure
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,22 +52,9 @@ def main(argv: list[str] | None = None) -> None:
     answers = [describe(path, row, about["classes"]) for path, row in zip(paths, p, strict=True)]
     features_path = args.features or args.out_dir / "features.npz"
     write_features(features_path, features, answers)
+    final = summarise(answers, unreadable)
     print_answers(answers)
-
-    named = [answer for answer in answers if answer["named"]]
-    final = {
-        "count": len(answers),
-        "unreadable": unreadable,
-        "named_count": len(named),
-        "correct": sum(answer["named"] == answer["answer"] for answer in named),
-        "answers": answers,
-    }
-    if named:
-        print(f"right about {final['correct']} of the {len(named)} pictures that are named after a class")
-    if "split" in about:
-        split = "validation" if about["split"] == "validation" else "test"
-        accuracy, count = about[f"{split}_accuracy"], about[f"{split}_count"]
-        print(f"(on {count} {split} pictures of its data set this network is right {accuracy:.1%} of the time)")
+    print_scores(final, about)
 
     shown = slice(args.sheet_limit)
     drawn = {"contact_sheet.png": contact_sheet(images[shown], answers[shown])}
@@ -82,9 +66,34 @@ def main(argv: list[str] | None = None) -> None:
             answer["neighbours"] = found
         print_neighbours(answers, final["mean_cosine"])
         drawn["neighbours.png"] = neighbour_sheet(images, answers, cosines[shown], others[shown])
-    written = [features_path, *(save_pictures(figure, args.out_dir / name) for name, figure in drawn.items())]
+    written = [features_path, *(save_figure(figure, args.out_dir / name) for name, figure in drawn.items())]
     write_results(args.out_dir / "predictions.json", args, final)
     print("\n".join(f"wrote {path}" for path in [*written, args.out_dir / "predictions.json"]))
+
+
+def summarise(answers: list[dict], unreadable: int) -> dict:
+    """Return what stands in the results: how many pictures there were, and how many of the named ones were right."""
+    named = [answer for answer in answers if answer["named"]]
+    return {
+        "count": len(answers),
+        "unreadable": unreadable,
+        "named_count": len(named),
+        "correct": sum(answer["named"] == answer["answer"] for answer in named),
+        "answers": answers,
+    }
+
+
+def print_scores(final: dict, about: dict) -> None:
+    """Print how often the network was right, here and on its data set, and what it cannot say."""
+    if final["named_count"]:
+        print(f"right about {final['correct']} of the {final['named_count']} pictures that are named after a class")
+    if "split" in about:
+        split = "validation" if about["split"] == "validation" else "test"
+        accuracy, count = about[f"{split}_accuracy"], about[f"{split}_count"]
+        print(f"(on {count} {split} pictures of its data set this network is right {accuracy:.1%} of the time)")
+    if final["named_count"] < final["count"]:
+        n_classes = len(about["classes"])
+        print(f"(it knows {n_classes} classes and always names one of them, also of a picture that shows none)")
 
 
 # ---- features --------------------------------------------------------------------------------------------------------
@@ -99,33 +108,6 @@ def look(model: ResNet, images: Tensor, device: torch.device) -> tuple[Tensor, T
         features.append(pooled.cpu())
         p.append(model.fc(pooled).softmax(dim=1).cpu())  # (B, K)
     return torch.cat(features), torch.cat(p)
-
-
-def nearest(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Compare each of N pictures' features (N, C) with all others': the cosine of the angle between the two vectors.
-
-    Returns:
-        the largest cosines, and which pictures they belong to: (N, `count`), or (N, N - 1) if there are no more.
-    """
-    unit = F.normalize(features)  # (N, C)
-    cosines, others = [], []
-    for start in range(0, len(unit), ROWS):
-        rows = unit[start : start + ROWS] @ unit.T  # (ROWS, N)
-        rows.diagonal(start).fill_(-torch.inf)  # nobody is their own neighbour
-        best = rows.topk(min(count, len(unit) - 1))
-        cosines.append(best.values.clamp(-1, 1))  # rounding can lead beyond
-        others.append(best.indices)
-    return torch.cat(cosines), torch.cat(others)
-
-
-def mean_cosine(features: Tensor) -> float:
-    """Return the mean over all pairs of the N rows (N, C), without making the pairs: from the length of their sum.
-
-    |u_1 + ... + u_N|^2 is the sum of |u_i|^2 and of every pair's cosine, twice.
-    """
-    unit = F.normalize(features.double())  # (N, C)
-    pairs = unit.sum(dim=0).square().sum() - unit.square().sum()
-    return (pairs / (len(unit) * (len(unit) - 1))).item()
 
 
 def write_features(path: Path, features: Tensor, answers: list[dict]) -> None:
@@ -149,49 +131,6 @@ def print_neighbours(answers: list[dict], mean: float) -> None:
     for answer in answers:
         found = "  ".join(f"{n['cosine']:.2f} {n['file']:{width}}" for n in answer["neighbours"])
         print(f"{answer['file']:{width}}  {found}".rstrip())
-
-
-# ---- figures ---------------------------------------------------------------------------------------------------------
-
-
-def contact_sheet(images: Tensor, answers: list[dict], columns: int = 5) -> Figure:
-    """Draw each picture as the network sees it, and its five most probable classes.
-
-    Green: the file is named after the answer; red: after another class; blue: after none.
-    """
-    wide, high = TILE + 32, TILE + 170
-    columns = min(columns, len(answers))
-    figure = canvas(wide * columns - 32, high * -(-len(answers) // columns) - 24)
-    for i, (image, answer) in enumerate(zip(images, answers, strict=True)):
-        x, y = wide * (i % columns), high * (i // columns)
-        write(figure, x, y + 18, shortened(answer["file"], 21), ha="left", **FILE_NAME)
-        show(figure, x, y + 26, TILE, image)
-        colour = VERDICT_COLOURS[verdict(answer)]
-        bars = frame(figure, x, y + TILE + 32, TILE, 22 * len(answer["top"]))
-        bars.barh(range(len(answer["top"])), list(answer["top"].values()), color=[colour] + ["#808080"] * 4, alpha=0.4)
-        for place, (label, p) in enumerate(answer["top"].items()):
-            bars.text(0.02, place, label, fontsize=8, va="center")
-            bars.text(0.99, place, f"{p:.1%}", fontsize=8, va="center", ha="right")
-        bars.set(xlim=(0, 1), ylim=(len(answer["top"]) - 0.5, -0.5))
-        bars.axis("off")
-    return figure
-
-
-def neighbour_sheet(images: Tensor, answers: list[dict], cosines: Tensor, others: Tensor, columns: int = 2) -> Figure:
-    """Draw the first pictures, as many as have a row in `cosines` (n, k), and beside each its neighbours."""
-    n, k = others.shape
-    wide, high, columns = (TILE + 10) * (k + 1) + 50, TILE + 40, min(columns, n)
-    figure = canvas(wide * columns - 44, high * -(-n // columns) - 14)
-    for i in range(n):
-        x, y = wide * (i % columns), high * (i // columns)
-        write(figure, x, y + 18, shortened(answers[i]["file"], 21), ha="left", **FILE_NAME, weight="bold")
-        show(figure, x, y + 26, TILE, images[i])
-        for place, (cosine, other) in enumerate(zip(cosines[i].tolist(), others[i].tolist(), strict=True), start=1):
-            left = x + (TILE + 10) * place + 6
-            name = shortened(answers[other]["file"], 16)
-            write(figure, left, y + 18, f"{cosine:.2f} {name}", ha="left", **FILE_NAME)
-            show(figure, left, y + 26, TILE, images[other])
-    return figure
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 Parameters are named as in torchvision, so that its resnet18, 34, 50 and 101 load strictly into v1 with the stem "224".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -21,43 +22,66 @@ class ResNetConfig:
     zero_init: bool = True  # every block starts as the identity; not in PlainNet, which it would cut through
 
 
+def convolution(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """Return one that keeps the size at stride 1, without bias (a norm has one), started as by He et al. 2015.
+
+    The standard deviation sqrt(2 / (kernel^2 c_out)) is the one that keeps gradients, not activations, at their size.
+    """
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+def relu_(x: Tensor) -> Tensor:
+    """ReLU in place: of a norm's output or a sum, which nothing else reads."""
+    return F.relu(x, inplace=True)
+
+
+# --- version 1: ReLU after the sum ------------------------------------------------------------------------------------
+
+
+def projection(c_in: int, c_out: int, stride: int) -> nn.Sequential:
+    """Return v1's shortcut where the shape changes: a 1x1 convolution and a norm (option B)."""
+    return nn.Sequential(convolution(c_in, c_out, 1, stride), nn.BatchNorm2d(c_out))
+
+
 class Block(nn.Module):
-    """A branch F of two or three convolutions and, if residual, a shortcut around it.
+    """y = relu(F(x) + x), F: convolution, norm, ReLU, ..., convolution, norm. Without shortcut y = relu(F(x)).
 
-    v1: y = relu(F(x) + x), F: convolution, norm, ReLU, ..., convolution, norm.
-    v2: y = F(x) + x, F: norm, ReLU, convolution, ..., norm, ReLU, convolution.
-
-    In v1 every block's ReLU acts on the sum. In v2 nothing does: along the sums runs one straight line through a stage.
-    v1 的每个块都对“和”再做一次 ReLU；v2 则不做，于是整个阶段里有一条不被任何运算打断的直路。
+    `downsample` makes the shortcut of (C_in, C_out, stride) where the branch changes the shape.
     """
 
     expansion: int  # channels out / `width`
 
-    def __init__(self, c_in: int, width: int, stride: int, config: ResNetConfig):
+    def __init__(
+        self,
+        c_in: int,
+        width: int,
+        stride: int = 1,
+        residual: bool = True,
+        downsample: Callable[[int, int, int], nn.Module] = projection,
+    ):
         super().__init__()
-        self.version, self.residual = config.version, config.residual
         c_out = self.expansion * width
+        self.residual = residual
         self.downsample = None  # the identity
-        if config.residual and (stride != 1 or c_in != c_out):
-            norm = [nn.BatchNorm2d(c_out)] if config.version == "v1" else []
-            self.downsample = nn.Sequential(convolution(c_in, c_out, 1, stride), *norm)
-
-    def norm(self, c_in: int, c_out: int) -> nn.BatchNorm2d:
-        """Return the norm that belongs to a convolution: in v1 after it, in v2 before it."""
-        return nn.BatchNorm2d(c_out if self.version == "v1" else c_in)
+        if residual and (stride != 1 or c_in != c_out):
+            self.downsample = downsample(c_in, c_out, stride)
 
     def branch(self, x: Tensor) -> Tensor:
-        """Return F(x); in v2 its first norm and ReLU, which the shortcut may share, have been applied already."""
+        """Return F(x)."""
+        raise NotImplementedError
+
+    def zero_branch_(self) -> None:
+        """Let F be 0, so that the block starts as its shortcut: the last norm's factor becomes 0."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C_in, H, W) -> (B, expansion * width, H / stride, W / stride), rounded up."""
-        start = x if self.version == "v1" else relu(self.bn1(x))  # (B, C_in, H, W)
-        y = self.branch(start)  # (B, C_out, h, w)
+        y = self.branch(x)  # (B, C_out, h, w)
         if self.residual:
-            # Where the shape changes, v2's shortcut too starts after the norm and the ReLU (He et al. 2016b).
-            y = y + (x if self.downsample is None else self.downsample(start))
-        return relu(y) if self.version == "v1" else y
+            y = y + (x if self.downsample is None else self.downsample(x))
+        return relu_(y)
 
 
 class BasicBlock(Block):
@@ -65,18 +89,20 @@ class BasicBlock(Block):
 
     expansion = 1
 
-    def __init__(self, c_in: int, width: int, stride: int, config: ResNetConfig):
-        super().__init__(c_in, width, stride, config)
+    def __init__(self, c_in: int, width: int, stride: int = 1, residual: bool = True, downsample=projection):
+        super().__init__(c_in, width, stride, residual, downsample)
         self.conv1 = convolution(c_in, width, 3, stride)
-        self.bn1 = self.norm(c_in, width)
+        self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = convolution(width, width, 3)
-        self.bn2 = self.norm(width, width)
+        self.bn2 = nn.BatchNorm2d(width)
 
     def branch(self, x: Tensor) -> Tensor:
         """x (B, C_in, H, W) -> (B, width, h, w)."""
-        if self.version == "v1":
-            return self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
-        return self.conv2(relu(self.bn2(self.conv1(x))))
+        x = relu_(self.bn1(self.conv1(x)))  # (B, width, h, w)
+        return self.bn2(self.conv2(x))
+
+    def zero_branch_(self) -> None:
+        nn.init.zeros_(self.bn2.weight)
 
 
 class Bottleneck(Block):
@@ -87,31 +113,106 @@ class Bottleneck(Block):
 
     expansion = 4
 
-    def __init__(self, c_in: int, width: int, stride: int, config: ResNetConfig):
-        super().__init__(c_in, width, stride, config)
+    def __init__(self, c_in: int, width: int, stride: int = 1, residual: bool = True, downsample=projection):
+        super().__init__(c_in, width, stride, residual, downsample)
         self.conv1 = convolution(c_in, width, 1)
-        self.bn1 = self.norm(c_in, width)
+        self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = convolution(width, width, 3, stride)
-        self.bn2 = self.norm(width, width)
+        self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = convolution(width, self.expansion * width, 1)
-        self.bn3 = self.norm(width, self.expansion * width)
+        self.bn3 = nn.BatchNorm2d(self.expansion * width)
 
     def branch(self, x: Tensor) -> Tensor:
-        """x (B, C_in, H, W) -> (B, 4 width, h, w)."""
-        if self.version == "v1":
-            x = relu(self.bn1(self.conv1(x)))  # (B, width, H, W)
-            x = relu(self.bn2(self.conv2(x)))  # (B, width, h, w)
-            return self.bn3(self.conv3(x))
-        x = relu(self.bn2(self.conv1(x)))  # (B, width, H, W)
-        x = relu(self.bn3(self.conv2(x)))  # (B, width, h, w)
+        """x (B, C_in, H, W) -> (B, expansion * width, h, w)."""
+        x = relu_(self.bn1(self.conv1(x)))  # (B, width, H, W)
+        x = relu_(self.bn2(self.conv2(x)))  # (B, width, h, w)
+        return self.bn3(self.conv3(x))
+
+    def zero_branch_(self) -> None:
+        nn.init.zeros_(self.bn3.weight)
+
+
+# --- version 2: norm and ReLU before each convolution, nothing on the sum ---------------------------------------------
+
+
+def bare_projection(c_in: int, c_out: int, stride: int) -> nn.Conv2d:
+    """Return v2's shortcut where the shape changes; what it reads has been normalised already."""
+    return nn.Sequential(convolution(c_in, c_out, 1, stride))
+
+
+class PreActBlock(Block):
+    """y = F(x) + x, F: norm, ReLU, convolution, ..., norm, ReLU, convolution. Without shortcut y = F(x).
+
+    In v1 every block's ReLU acts on the sum. Here nothing does: along the sums runs one straight line through a stage.
+    v1 的每个块都对“和”再做一次 ReLU；v2 则不做，于是整个阶段里有一条不被任何运算打断的直路。
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C_in, H, W) -> (B, expansion * width, H / stride, W / stride), rounded up."""
+        start = relu_(self.bn1(x))  # (B, C_in, H, W)
+        y = self.branch(start)  # (B, C_out, h, w)
+        if self.residual:
+            # Where the shape changes, the shortcut too starts after the norm and the ReLU (He et al. 2016b).
+            y = y + (x if self.downsample is None else self.downsample(start))
+        return y
+
+
+class PreActBasicBlock(PreActBlock):
+    """Two 3x3 convolutions, each behind a norm of its inputs."""
+
+    expansion = 1
+
+    def __init__(self, c_in: int, width: int, stride: int = 1, residual: bool = True, downsample=bare_projection):
+        super().__init__(c_in, width, stride, residual, downsample)
+        self.conv1 = convolution(c_in, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(c_in)
+        self.conv2 = convolution(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Normalised x (B, C_in, H, W) -> (B, width, h, w)."""
+        x = relu_(self.bn2(self.conv1(x)))  # (B, width, h, w)
+        return self.conv2(x)
+
+    def zero_branch_(self) -> None:
+        """A zeroed norm before a ReLU, whose gradient at 0 is 0, would stay dead for ever: the convolution becomes 0.
+
+        v2 的归一化后面是 ReLU，在 0 处梯度为 0，这样置零的分支永远学不动；因此改为把最后一个卷积置零。
+        """
+        nn.init.zeros_(self.conv2.weight)
+
+
+class PreActBottleneck(PreActBlock):
+    """1x1 to few channels, 3x3 among these, 1x1 to four times as many, each behind a norm of its inputs."""
+
+    expansion = 4
+
+    def __init__(self, c_in: int, width: int, stride: int = 1, residual: bool = True, downsample=bare_projection):
+        super().__init__(c_in, width, stride, residual, downsample)
+        self.conv1 = convolution(c_in, width, 1)
+        self.bn1 = nn.BatchNorm2d(c_in)
+        self.conv2 = convolution(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = convolution(width, self.expansion * width, 1)
+        self.bn3 = nn.BatchNorm2d(width)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Normalised x (B, C_in, H, W) -> (B, expansion * width, h, w)."""
+        x = relu_(self.bn2(self.conv1(x)))  # (B, width, H, W)
+        x = relu_(self.bn3(self.conv2(x)))  # (B, width, h, w)
         return self.conv3(x)
 
+    def zero_branch_(self) -> None:
+        nn.init.zeros_(self.conv3.weight)
 
-DEPTHS = {  # the block, and how many of them each stage has: He et al. 2016a, table 1
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+DEPTHS = {  # the kind of block, and how many of them each stage has: He et al. 2016a, table 1
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
 }
 STEMS = {  # kernel and stride of the first convolution, and whether max pooling halves its maps
     "32": (3, 1, False),  # 32 -> 32 pixels for layer1, and 4 for layer4: the stem of the paper's CIFAR-10 networks
@@ -124,51 +225,34 @@ class ResNet(nn.Module):
     """Pictures (B, 3, H, W) -> stem -> layer1, ..., layer4, each but the first halving the maps -> mean -> logits."""
 
     stage_names = ["layer1", "layer2", "layer3", "layer4"]
+    blocks: dict[str, type[Block]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
     def __init__(self, config: ResNetConfig):
         super().__init__()
-        block, counts = DEPTHS[config.depth]
+        kind, counts = DEPTHS[config.depth]
         kernel, stride, pool = STEMS[config.stem]
         self.config = config
         self.conv1 = convolution(3, config.width, kernel, stride)
-        if config.version == "v1":
-            self.bn1 = nn.BatchNorm2d(config.width)
+        self.bn1 = nn.BatchNorm2d(config.width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pool else nn.Identity()
         c_in = config.width
         for i, (name, count) in enumerate(zip(self.stage_names, counts, strict=True)):
-            width, blocks = config.width * 2**i, []
+            stage = nn.Sequential()
             for k in range(count):
-                blocks.append(block(c_in, width, 2 if i > 0 and k == 0 else 1, config))
-                c_in = block.expansion * width
-            self.add_module(name, nn.Sequential(*blocks))
-        if config.version == "v2":
-            self.bn_last = nn.BatchNorm2d(c_in)  # the sums have met no norm yet
+                block = self.blocks[kind](c_in, config.width * 2**i, 2 if i > 0 and k == 0 else 1, config.residual)
+                if config.zero_init and config.residual:  # Goyal et al. 2017: the network starts as its shortcuts alone
+                    block.zero_branch_()
+                stage.append(block)
+                c_in = block.expansion * config.width * 2**i
+            self.add_module(name, stage)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(c_in, config.n_classes)
-        if config.zero_init and config.residual:
-            self._zero_branches()
-
-    def _zero_branches(self) -> None:
-        """Let every branch put out 0 at first (Goyal et al. 2017): the network starts as its shortcuts alone.
-
-        In v1 the last norm's factor becomes 0. In v2 that norm stands before a ReLU, whose gradient at 0 is 0: the
-        branch would stay dead for ever. There the last convolution becomes 0.
-        v1 把分支最后一个归一化的系数置零。v2 的归一化后面是 ReLU，在 0 处梯度为 0，这样置零的分支永远学不动；因此 v2
-        改为把最后一个卷积置零。
-        """
-        for block in self.modules():
-            if isinstance(block, Block):
-                last = 2 if isinstance(block, BasicBlock) else 3
-                nn.init.zeros_(getattr(block, f"bn{last}" if block.version == "v1" else f"conv{last}").weight)
 
     def features(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) -> the last maps (B, C, h, w), all of them >= 0."""
-        x = self.conv1(x)  # (B, width, H / stride, W / stride)
-        if self.config.version == "v1":
-            x = relu(self.bn1(x))
+        x = relu_(self.bn1(self.conv1(x)))  # (B, width, H / stride, W / stride)
         x = self.maxpool(x)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, C, h, w)
-        return x if self.config.version == "v1" else relu(self.bn_last(x))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, C, h, w)
 
     @property
     def head(self) -> nn.Sequential:
@@ -181,20 +265,24 @@ class ResNet(nn.Module):
         return self.fc(pooled)
 
 
-def convolution(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Return one that keeps the size at stride 1, without bias (a norm has one), started as by He et al. 2015.
+class ResNetV2(ResNet):
+    """The same of version 2's blocks: no norm in the stem, as each block begins with one; one behind the last sum."""
 
-    The deviation sqrt(2 / (kernel^2 c_out)) is the one that keeps gradients, not activations, at their size.
-    """
-    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return conv
+    blocks = {"basic": PreActBasicBlock, "bottleneck": PreActBottleneck}
 
+    def __init__(self, config: ResNetConfig):
+        super().__init__(config)
+        del self.bn1
+        self.bn_last = nn.BatchNorm2d(self.fc.in_features)  # the sums have met no norm yet
 
-def relu(x: Tensor) -> Tensor:
-    return F.relu(x, inplace=True)  # of a norm's output or a sum, which nothing else reads
+    def features(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) -> the last maps (B, C, h, w), all of them >= 0."""
+        x = self.maxpool(self.conv1(x))  # (B, width, ...)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, C, h, w)
+        return relu_(self.bn_last(x))
 
 
 def build(config: dict) -> ResNet:
     """Rebuild the network that a checkpoint's `config` describes."""
-    return ResNet(ResNetConfig(**config))
+    parsed = ResNetConfig(**config)
+    return {"v1": ResNet, "v2": ResNetV2}[parsed.version](parsed)

@@ -2,7 +2,8 @@
 用 CPU 尽快把 CIFAR-10 训练到 94 %：一个小小的普通网络，加上每一个能缩短训练的想法。
 
     python chapter_05_resnet_modern_cnn/src/speedrun.py    # three seeds on 2 CPU cores: 22 min
-    python chapter_05_resnet_modern_cnn/src/speedrun.py --ideas --epochs 5 --runs 1    # the worth of each idea: 40 min
+    python chapter_05_resnet_modern_cnn/src/speedrun.py --ideas --epochs 5 --runs 1    # the worth of each idea: 50 min
+    python chapter_05_resnet_modern_cnn/src/speedrun.py --ideas --epochs 5 --only "AdamW for Muon"    # 40 min
     python chapter_05_resnet_modern_cnn/src/speedrun.py --dataset shapes --epochs 3    # no download: 2 min
 
 The clock runs while the network is made and trained, with all that pictures go through; it stops for measurements.
@@ -10,22 +11,20 @@ After airbench94 (Jordan 2024). The recipe was chosen on the last 5,000 training
 """
 
 import argparse
+import math
 import sys
-from functools import partial
-from itertools import cycle
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization.exp_normalization import spread
 from chapter_03_optimization_regularization.optimizers import SGD, AdamW, Muon
+from chapter_03_optimization_regularization.optimizers.base import Optimizer
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule
 from chapter_03_optimization_regularization.regularization.augmentation import (
     color_jitter,
@@ -36,238 +35,264 @@ from chapter_03_optimization_regularization.regularization.augmentation import (
 from chapter_03_optimization_regularization.regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.training import score
 from chapter_04_cnn_classic.dataset import DATASETS, MEAN_GREY, SIDE, load, to_input
-from chapter_05_resnet_modern_cnn.src.networks.speed_net import SpeedConfig, SpeedNet, build, whitening_filters
+from chapter_05_resnet_modern_cnn.src.figures.speedrun import loss_by_clock, worth_of_ideas
+from chapter_05_resnet_modern_cnn.src.networks.speed_net import (
+    SpeedConfig,
+    SpeedNet,
+    build,
+    probabilities_by_views,
+    rescale_,
+    whitening_filters,
+)
+from chapter_05_resnet_modern_cnn.src.speed_recipe import IDEAS, RATES, Recipe
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser, share
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError, check_finite
 from utils.model_summary import model_summary
-from utils.plotting import COLOURS, new_figure, save_figure
+from utils.plotting import save_figure
+from utils.rate_search import best_rate, search_rate
 from utils.results import write_results
 from utils.seed import set_seed
+from utils.spread import over_seeds
 from utils.timer import Timer
 
 SAMPLE = 1000  # pictures that tell which directions whiten
-IDEAS = {  # what --ideas changes in the recipe: one of its ideas left out, or one that was not kept
-    "the recipe": {},
-    "first layer learned, not whitened": {"first": "learned"},
-    "convolutions start at random": {"start": "random"},
-    "lengths not kept": {"lengths": "free"},
-    "AdamW for Muon": {"optimizer": "adamw", "lr": 0.0035},  # at first steps as long as Muon's
-    "AdamW for Muon, twice the rate": {"optimizer": "adamw", "lr": 0.007},
-    "mirrored at random": {"flip": "random"},
-    "labels not smoothed": {"label_smoothing": 0.0},
-    "no small pictures at first": {"small_side": 32},
-    "no easy picture left out": {"drop": 0.0},
-    "squares hidden": {"cutout": 10},
-    "brightness and contrast change": {"jitter": 0.14},
-    "narrower": {"widths": [64, 192, 256]},
-}
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = script_parser(__doc__, __file__)
-    add_output_flags(parser)
-    add_data_flag(parser)
-    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="what to learn")
-    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
-    parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
-    parser.add_argument("--ideas", action="store_true", help="measure each idea's worth, on validation pictures")
-    parser.add_argument("--runs", type=positive, default=3, help="seeds, from --seed on")
-    parser.add_argument("--epochs", type=positive, default=13, help="passes over the training set")
-    parser.add_argument("--batch_size", type=positive, default=1000, help="pictures a step")
-    parser.add_argument("--widths", type=positive, nargs=3, default=[64, 256, 256], help="channels of each stage")
-    parser.add_argument("--optimizer", default="muon", choices=["muon", "adamw"], help="of the convolutions")
-    parser.add_argument("--lr", type=amount, default=0.17, help="of the convolutions, falling in a line")
-    parser.add_argument("--momentum", type=share, default=0.7, help="of the convolutions")
-    parser.add_argument("--bias_lr", type=amount, default=0.05, help="of the norms' biases, for losses summed up")
-    parser.add_argument("--head_lr", type=amount, default=0.6, help="of the last layer, for losses summed up")
-    parser.add_argument("--label_smoothing", type=share, default=0.2, help="share of the label spread evenly")
-    parser.add_argument("--shift", type=natural, default=2, help="pixels that a picture moves at most")
-    parser.add_argument("--cutout", type=natural, default=0, help="side of the square that is hidden; 0: none")
-    parser.add_argument("--jitter", type=share, default=0.0, help="strength of the change of brightness and contrast")
-    parser.add_argument("--flip", default="alternate", choices=["alternate", "random"], help="when to mirror a picture")
-    parser.add_argument("--first", default="whitened", choices=["whitened", "learned"], help="the first layer")
-    parser.add_argument("--start", default="identity", choices=["identity", "random"], help="of the convolutions")
-    parser.add_argument("--lengths", default="kept", choices=["kept", "free"], help="of the convolutions' weights")
-    parser.add_argument("--small_side", type=positive, default=24, help="pixels at first, if fewer than the pictures'")
-    parser.add_argument("--small_share", type=share, default=0.6, help="share of the epochs at this size")
-    parser.add_argument("--drop", type=share, default=0.3, help="share of the pictures, the easiest, left out later")
-    parser.add_argument("--drop_from", type=share, default=0.4, help="share of the epochs before any is left out")
-    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
-    tiny = {"dataset": "shapes", "train_size": 100, "runs": 2, "epochs": 2, "batch_size": 20, "widths": [8, 8, 8]}
-    args = begin(parser, argv, dry_run=tiny | {"small_side": 24, "drop": 0.5, "jitter": 0.1, "amp": "off"})
-
+    args = parse(argv)
     split = "validation" if args.ideas else args.split  # ideas are chosen from, and not on test pictures
     *sets, classes = load(args.dataset, split, args.data_root, args.train_size)
     train_set, test_set = (tuple(t.to(args.device) for t in pictures) for pictures in sets)
-    if args.batch_size > (kept := round((1 - args.drop) * len(train_set[1]))):
-        raise UserError(f"--batch_size {args.batch_size}: there are {kept} pictures after --drop {args.drop}")
-    if args.shift >= SIDE:
-        raise UserError(f"--shift {args.shift}: the pictures have {SIDE} pixels a side")
-    if args.small_side < 9:
-        raise UserError(f"--small_side {args.small_side}: of fewer than 9 pixels three poolings leave nothing")
-    table, history, per_seed = [], [], []
-    for idea, change in (IDEAS if args.ideas else {"the recipe": {}}).items():
-        changed = argparse.Namespace(**(vars(args) | change | {"split": split}))
-        rows = []
-        for seed in range(args.seed, args.seed + args.runs):
-            set_seed(seed)
-            model, log, seconds = train(train_set, len(classes), changed, test_set if split == "validation" else None)
-            round_to_half(model)
-            accuracy, single = (score(vote(model, test_set[0], views), test_set[1])[0] for views in (6, 1))
-            names = [f"{split}_accuracy", f"{split}_accuracy_single_view", "train_seconds"]
-            rows.append(dict(zip(names, (accuracy, single, seconds), strict=True)))
-            own = {"idea": idea, "seed": seed}
-            history += [own | row for row in log]
-            per_seed.append(own | rows[-1])
-            print(f"{idea:32} seed {seed}  {accuracy:.2%}  one view {single:.2%}  {seconds:.0f} s", flush=True)
-        means = {name: mean(row[name] for row in rows) for name in names}
-        table.append({"idea": idea} | means | {f"{name}_std": spread([row[name] for row in rows]) for name in names})
+    remaining = round((1 - args.drop) * len(train_set[1]))
+    if args.batch_size > remaining:
+        raise UserError(f"--batch_size {args.batch_size}: there are {remaining} pictures after --drop {args.drop}")
+    recipe = Recipe(
+        args.epochs, args.batch_size, tuple(args.widths), args.optimizer, args.lr, args.momentum, args.beta1,
+        args.bias_lr, args.head_lr, args.label_smoothing, args.shift, args.cutout, args.jitter, args.flip, args.first,
+        args.start, args.lengths, args.small_side, args.small_share, args.drop, args.drop_from, args.amp,
+    )  # fmt: skip
+    race = Race(train_set, test_set, classes, split, range(args.seed, args.seed + args.runs))
+    ideas = ["the recipe", *(args.only or IDEAS)] if args.ideas else ["the recipe"]
+    table = [race.measure(idea, recipe) for idea in dict.fromkeys(ideas)]
 
-    recipe = build({"n_classes": len(classes), "widths": args.widths}).to(args.device)
-    summary = model_summary(recipe, torch.zeros(1, 3, 32, 32, device=args.device))
+    summary = model_summary(build({"n_classes": len(classes), "widths": args.widths}), torch.zeros(1, 3, SIDE, SIDE))
     final = {f"{split}_count": len(test_set[1]), "split": split, "views": 6}
     final |= {"table": table} if args.ideas else {name: v for name, v in table[0].items() if name != "idea"}
     final |= {"parameters": summary.parameters, "macs": summary.macs}
     name = "speedrun_ideas" if args.ideas else "speedrun"
     if not args.ideas:
-        save_model(args.out_dir / "speedrun.pth", model, model.config, per_seed[-1] | {"classes": classes})
-    save_figure(draw_ideas(table) if args.ideas else draw(history), args.out_dir / f"{name}.png")
-    write_results(args.out_dir / f"{name}.json", args, final, history, per_seed)
+        about = race.per_seed[-1] | {"classes": classes}
+        save_model(args.out_dir / "speedrun.pth", race.model, race.model.config, about)
+    save_figure(worth_of_ideas(table) if args.ideas else loss_by_clock(race.history), args.out_dir / f"{name}.png")
+    write_results(args.out_dir / f"{name}.json", args, final, race.history, race.per_seed)
     print(f"written to {args.out_dir}")
 
 
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = script_parser(__doc__, __file__)
+    parser.set_defaults(**asdict(Recipe()) | {"widths": list(Recipe().widths)})
+    add_output_flags(parser)
+    add_data_flag(parser)
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
+    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
+    parser.add_argument("--ideas", action="store_true", help="measure each idea's worth, on validation pictures")
+    parser.add_argument("--only", nargs="+", choices=IDEAS, help="of --ideas these, beside the recipe; None: all")
+    parser.add_argument("--runs", type=positive, default=3, help="seeds, from --seed on")
+    parser.add_argument("--epochs", type=positive, help="passes over the training set")
+    parser.add_argument("--batch_size", type=positive, help="pictures a step")
+    parser.add_argument("--widths", type=positive, nargs=3, help="channels of each stage")
+    parser.add_argument("--optimizer", choices=["muon", "adamw"], help="of the convolutions")
+    parser.add_argument("--lr", type=amount, help="of the convolutions, falling in a line")
+    parser.add_argument("--momentum", type=share, help="Muon's, for the convolutions")
+    parser.add_argument("--beta1", type=share, help="AdamW's decay of the mean gradient, in Muon's place")
+    parser.add_argument("--bias_lr", type=amount, help="of the norms' biases, for losses summed up")
+    parser.add_argument("--head_lr", type=amount, help="of the last layer, for losses summed up")
+    parser.add_argument("--label_smoothing", type=share, help="share of the label spread evenly")
+    parser.add_argument("--shift", type=natural, help="pixels that a picture moves at most")
+    parser.add_argument("--cutout", type=natural, help="side of the square that is hidden; 0: none")
+    parser.add_argument("--jitter", type=share, help="strength of the change of brightness and contrast")
+    parser.add_argument("--flip", choices=["alternate", "random"], help="when to mirror a picture")
+    parser.add_argument("--first", choices=["whitened", "learned"], help="the first layer")
+    parser.add_argument("--start", choices=["identity", "random"], help="of the convolutions")
+    parser.add_argument("--lengths", choices=["kept", "free"], help="of the convolutions' weights")
+    parser.add_argument("--small_side", type=positive, help="pixels at first, if fewer than the pictures'")
+    parser.add_argument("--small_share", type=share, help="share of the epochs at this size")
+    parser.add_argument("--drop", type=share, help="share of the pictures, the easiest, left out later")
+    parser.add_argument("--drop_from", type=share, help="share of the epochs before any is left out")
+    parser.add_argument("--amp", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
+    tiny = {"dataset": "shapes", "train_size": 100, "runs": 2, "epochs": 2, "batch_size": 20, "widths": [8, 8, 8]}
+    args = begin(parser, argv, dry_run=tiny | {"small_side": 24, "drop": 0.5, "jitter": 0.1, "amp": "off"})
+    if args.shift >= SIDE:
+        raise UserError(f"--shift {args.shift}: the pictures have {SIDE} pixels a side")
+    if args.small_side < 9:
+        raise UserError(f"--small_side {args.small_side}: of fewer than 9 pixels three poolings leave nothing")
+    return args
+
+
+class Race:
+    """Trains a recipe with every seed, and keeps what happened."""
+
+    def __init__(self, train_set: tuple, test_set: tuple, classes: list[str], split: str, seeds: range):
+        self.train_set, self.test_set, self.n_classes = train_set, test_set, len(classes)
+        self.split, self.seeds = split, seeds
+        self.history: list[dict] = []  # of every epoch
+        self.per_seed: list[dict] = []
+        self.model: SpeedNet  # the last one
+
+    def measure(self, idea: str, recipe: Recipe) -> dict:
+        """Return an idea's row of the table; if it has RATES, at the one that is best on the mean over all seeds."""
+        recipe, row = replace(recipe, **IDEAS[idea]), {"idea": idea}
+        name = f"{self.split}_accuracy"
+        if idea not in RATES:
+            rows, log = self.train_all(idea, recipe)
+        else:
+            done = {}
+
+            def trial(lr: float) -> float:
+                done[lr] = self.train_all(idea, replace(recipe, lr=lr))
+                return over_seeds(done[lr][0], [name])[name]
+
+            scores = search_rate(trial, RATES[idea], ratio=2, reach=3)
+            lr = best_rate(scores)
+            rows, log = done[lr]
+            row |= {"lr": lr, "trials": [{"lr": rate, name: value} for rate, value in scores.items()]}
+        for epoch in log:
+            check_finite(epoch["train_loss"], epoch["epoch"])
+        self.per_seed += rows
+        self.history += log
+        return row | over_seeds(rows, [name for name in rows[0] if name not in ("idea", "seed")])
+
+    def train_all(self, idea: str, recipe: Recipe) -> tuple[list[dict], list[dict]]:
+        """Return what each seed reached, and what happened in each of its epochs."""
+        rows, log = [], []
+        for seed in self.seeds:
+            set_seed(seed)
+            watched = self.test_set if self.split == "validation" else None
+            self.model, epochs, seconds = train(self.train_set, self.n_classes, recipe, watched)
+            own = {"idea": idea, "seed": seed}
+            log += [own | row for row in epochs]
+            if not math.isfinite(epochs[-1]["train_loss"]):
+                reached = {6: 1 / self.n_classes, 1: 1 / self.n_classes}  # it ran away: as good as guessing
+            else:
+                round_to_half(self.model)
+                images, labels = self.test_set
+                votes = {n: probabilities_by_views(self.model, images, n, to_input) for n in (6, 1)}
+                reached = {n: score(p, labels)[0] for n, p in votes.items()}
+            rows.append(own | {f"{self.split}_accuracy": reached[6]})
+            rows[-1] |= {f"{self.split}_accuracy_single_view": reached[1], "train_seconds": seconds}
+            rate = f"{idea}, rate {recipe.lr:.2g}"
+            print(f"{rate:48} seed {seed}  {reached[6]:.2%}  one view {reached[1]:.2%}  {seconds:.0f} s", flush=True)
+        return rows, log
+
+
 def train(
-    data: tuple[Tensor, Tensor], n_classes: int, args: argparse.Namespace, watched: tuple[Tensor, Tensor] | None
+    data: tuple[Tensor, Tensor], n_classes: int, recipe: Recipe, watched: tuple[Tensor, Tensor] | None
 ) -> tuple[SpeedNet, list[dict], float]:
     """Return a trained network, what happened in each epoch, and the seconds that the clock ran."""
     timer, seconds, history = Timer(), 0.0, []
     images, labels = data
-    config = SpeedConfig(n_classes, list(args.widths), args.start == "identity")
-    model = build(vars(config)).to(args.device, memory_format=torch.channels_last)
-    if args.first == "whitened":
+    device = images.device
+    config = SpeedConfig(n_classes, list(recipe.widths), recipe.start == "identity")
+    model = build(vars(config)).to(device, memory_format=torch.channels_last)
+    if recipe.first == "whitened":
         model.whiten.weight.copy_(whitening_filters(to_input(images[torch.randperm(len(images))[:SAMPLE]])))
     else:
         model.whiten.weight.requires_grad_(True)
-
-    convolutions = [p for p in model.parameters() if p.ndim == 4 and p.requires_grad]
-    biases = [p for p in model.parameters() if p.ndim == 1 and p.requires_grad]
-    groups = [{"params": biases, "lr": args.bias_lr}, {"params": [model.head.weight], "lr": args.head_lr}]
-    make = {"muon": partial(Muon, momentum=args.momentum), "adamw": partial(AdamW, betas=(args.momentum, 0.95))}
-    optimizers = [
-        make[args.optimizer](convolutions, lr=args.lr, weight_decay=0.0),
-        SGD(groups, lr=args.bias_lr, momentum=0.85, nesterov=True),
+    optimizers = make_optimizers(model, recipe)
+    sizes = [  # pictures of each epoch
+        len(labels) if e < recipe.drop_from * recipe.epochs else round((1 - recipe.drop) * len(labels))
+        for e in range(recipe.epochs)
     ]
-    sizes = [
-        len(labels) if e < args.drop_from * args.epochs else round((1 - args.drop) * len(labels))
-        for e in range(args.epochs)
-    ]
-    total = sum(size // args.batch_size for size in sizes)
-    schedules = [Schedule(optimizer, lambda step: max(0.0, 1 - step / total)) for optimizer in optimizers]
-    mirrored = torch.rand(len(labels), device=args.device) < 0.5  # (N,): in which epochs, the even or the odd ones
-    hardness = torch.zeros(len(labels), device=args.device)  # (N,): each picture's loss when last seen
+    steps = sum(size // recipe.batch_size for size in sizes)
+    schedules = [Schedule(optimizer, lambda step: max(0.0, 1 - step / steps)) for optimizer in optimizers]
+    mirrored = torch.rand(len(labels), device=device) < 0.5  # (N,): in which epochs, the even or the odd ones
+    hardness = torch.zeros(len(labels), device=device)  # (N,): each picture's loss when last seen
 
     for epoch, size in enumerate(tqdm(sizes, "epochs", leave=False)):
-        model.train()
-        side = args.small_side if epoch < args.small_share * args.epochs else images.shape[-1]
-        if args.flip == "random":
-            mirrored = torch.rand(len(labels), device=args.device) < 0.5
+        side = recipe.small_side if epoch < recipe.small_share * recipe.epochs else images.shape[-1]
+        if recipe.flip == "random":
+            mirrored = torch.rand(len(labels), device=device) < 0.5
         chosen = hardness.topk(size).indices  # (size,): the hardest
-        summed = 0.0
-        for [index] in batches(chosen, batch_size=args.batch_size, shuffle=True):
-            if len(index) < args.batch_size:
-                continue  # the few that are left over come in another epoch
-            turned = (mirrored[index] ^ bool(epoch % 2)).float().view(-1, 1, 1, 1)
-            pixels = random_shift(random_flip(images[index], turned), args.shift, padding="reflect")
-            if args.cutout:
-                pixels = cutout(pixels, args.cutout, fill=MEAN_GREY)
-            if args.jitter:
-                pixels = color_jitter(pixels, args.jitter, args.jitter)
-            x = to_input(pixels)
-            if side < x.shape[-1]:
-                x = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
-            with autocast(args.device, args.amp):
-                logits = model(x)  # (B, n_classes)
-            loss = soft_cross_entropy(logits.float(), smooth_labels(labels[index], n_classes, args.label_smoothing))
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            (loss * args.batch_size).backward()  # a sum: then the rates hold for any batch size
-            for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                optimizer.step()
-                schedule.step()
-            if args.lengths == "kept":
-                rescale([p for p in convolutions if p is not model.whiten.weight])  # no norm follows that one
-            if args.drop:
-                hardness[index] = F.cross_entropy(logits.detach().float(), labels[index], reduction="none")
-            summed += loss.item()
-        check_finite(summed, epoch)
+        turned = mirrored ^ bool(epoch % 2)  # (N,)
+        loss = train_epoch(model, data, chosen, turned, hardness, side, recipe, optimizers, schedules)
+        # log
         seconds += timer.seconds
-        row = {"epoch": epoch + 1, "seconds": seconds, "train_loss": summed / (size // args.batch_size)}
+        history.append({"epoch": epoch + 1, "seconds": seconds, "train_loss": loss})
+        if not math.isfinite(loss):
+            break
         if watched:
-            row["validation_accuracy"] = score(vote(model, watched[0], 1, args.amp), watched[1])[0]
-        history.append(row)
+            p = probabilities_by_views(model, watched[0], 1, to_input, recipe.amp)
+            history[-1]["validation_accuracy"] = score(p, watched[1])[0]
         timer = Timer()
     return model.eval(), history, seconds
 
 
-@torch.no_grad()
-def rescale(convolutions: list[Tensor]) -> None:
-    """Bring each convolution's length back to sqrt(C_out), as of a matrix with orthonormal rows.
-
-    A norm follows, so it computes the same; but a step of the same length would turn a longer one by less.
-    """
-    for weight in convolutions:
-        weight.mul_(len(weight) ** 0.5 / weight.norm())
-
-
-@torch.no_grad()
-def vote(model: SpeedNet, images: Tensor, views: int, amp: str = "off") -> Tensor:
-    """Return class probabilities (N, K): of the pictures as they are, or the mean over six views of each.
-
-    Six: as it is, moved by one pixel to the upper left and to the lower right, and the mirror images of the three.
-    """
-    model.eval()
-    parts = []
-    for part in images.split(500):
-        x = to_input(part)  # (B, 3, H, W)
-        seen = [x]
-        if views == 6:
-            framed, side = F.pad(x, (1, 1, 1, 1), mode="reflect"), x.shape[-1]
-            seen += [framed[..., 2:, 2:], framed[..., :side, :side]]
-            seen += [view.flip(-1) for view in seen]
-        with autocast(images.device, amp):
-            parts.append(torch.stack([model(view).float() for view in seen]).mean(dim=0).softmax(dim=1))
-    return torch.cat(parts)
+def make_optimizers(model: SpeedNet, recipe: Recipe) -> list[Optimizer]:
+    """Return the convolutions' optimizer, and SGD for the norms' biases and the last layer."""
+    convolutions = [p for p in model.parameters() if p.ndim == 4 and p.requires_grad]
+    biases = [p for p in model.parameters() if p.ndim == 1 and p.requires_grad]
+    if recipe.optimizer == "muon":
+        first: Optimizer = Muon(convolutions, lr=recipe.lr, momentum=recipe.momentum, weight_decay=0.0)
+    else:
+        first = AdamW(convolutions, lr=recipe.lr, betas=(recipe.beta1, 0.95), weight_decay=0.0)
+    groups = [{"params": biases, "lr": recipe.bias_lr}, {"params": [model.head.weight], "lr": recipe.head_lr}]
+    return [first, SGD(groups, lr=recipe.bias_lr, momentum=0.85, nesterov=True)]
 
 
-def draw(history: list[dict]) -> Figure:
-    """Draw each seed's loss by the seconds on the clock."""
-    figure, axes = new_figure(6, 3.2)
-    for seed, colour in zip(sorted({row["seed"] for row in history}), cycle(COLOURS), strict=False):
-        points = [(row["seconds"], row["train_loss"]) for row in history if row["seed"] == seed]
-        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=f"seed {seed}")
-    axes.set(xlabel="seconds on the clock", ylabel="training loss (nats)", title="loss, with smoothed labels")
-    axes.legend(frameon=False)
-    return figure
-
-
-def draw_ideas(table: list[dict]) -> Figure:
-    """Draw accuracy and seconds of each idea, with the spread over the seeds, beside the recipe's."""
-    figure, (accuracy, seconds) = new_figure(9, 0.6 + 0.3 * len(table), ncols=2, sharey=True)
-    ideas = [row["idea"] for row in table]
-    views = {"six views": "validation_accuracy", "one view": "validation_accuracy_single_view"}
-    marks = [(accuracy, name, label, 100) for label, name in views.items()] + [(seconds, "train_seconds", None, 1)]
-    for (axes, name, label, scale), colour in zip(marks, COLOURS, strict=False):
-        values, spreads = ([scale * row[key] for row in table] for key in (name, f"{name}_std"))
-        axes.errorbar(values, ideas, xerr=spreads, fmt="o", color=colour, label=label)
-        axes.axvline(values[0], color=colour, lw=0.8, ls=":")  # the recipe
-    accuracy.set(xlabel="validation accuracy (%)", title="accuracy; dotted: the recipe")
-    accuracy.invert_yaxis()
-    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8)
-    seconds.set(xlabel="seconds on the clock", title="time", xlim=(0, None))
-    return figure
+def train_epoch(
+    model: SpeedNet,
+    data: tuple[Tensor, Tensor],
+    chosen: Tensor,
+    mirrored: Tensor,
+    hardness: Tensor,
+    side: int,
+    recipe: Recipe,
+    optimizers: list[Optimizer],
+    schedules: list[Schedule],
+) -> float:
+    """Go once through the `chosen` pictures, shown at `side` pixels; note how hard each was, return the mean loss."""
+    model.train()
+    (images, labels), summed = data, 0.0
+    followed = [p for stage in model.stages for p in stage.parameters() if p.ndim == 4]  # by a norm
+    for [index] in batches(chosen, batch_size=recipe.batch_size, shuffle=True):
+        if len(index) < recipe.batch_size:
+            continue  # the few that are left over come in another epoch
+        # batch
+        pixels = random_flip(images[index], mirrored[index].float().view(-1, 1, 1, 1))  # (B, 3, 32, 32)
+        pixels = random_shift(pixels, recipe.shift, padding="reflect")
+        if recipe.cutout:
+            pixels = cutout(pixels, recipe.cutout, fill=MEAN_GREY)
+        if recipe.jitter:
+            pixels = color_jitter(pixels, recipe.jitter, recipe.jitter)
+        x = to_input(pixels)
+        if side < x.shape[-1]:
+            x = F.interpolate(x, (side, side), mode="bilinear", antialias=True)  # (B, 3, side, side)
+        # forward
+        with autocast(x.device, recipe.amp):
+            logits = model(x)  # (B, K)
+        # loss
+        targets = smooth_labels(labels[index], logits.shape[1], recipe.label_smoothing)  # (B, K)
+        loss = soft_cross_entropy(logits.float(), targets)
+        # backward
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        (loss * recipe.batch_size).backward()  # a sum: then the rates hold for any batch size
+        # step
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        if recipe.lengths == "kept":
+            rescale_(followed)
+        # log
+        if recipe.drop:
+            hardness[index] = F.cross_entropy(logits.detach().float(), labels[index], reduction="none")
+        summed += loss.item()
+    return summed / (len(chosen) // recipe.batch_size)
 
 
 if __name__ == "__main__":

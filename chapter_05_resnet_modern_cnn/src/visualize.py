@@ -21,9 +21,9 @@ surface: the loss around two trained networks (Li et al. 2018), with each batch'
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -33,24 +33,24 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from chapter_02_nn_basics_mlp.losses import cross_entropy
-from chapter_03_optimization_regularization.exp_normalization import spread
 from chapter_03_optimization_regularization.training import probabilities, score
 from chapter_04_cnn_classic import dataset as classic
 from chapter_05_resnet_modern_cnn.src import dataset, model
-from chapter_05_resnet_modern_cnn.src.degradation import KINDS
 from chapter_05_resnet_modern_cnn.src.figures import visualize as figures
 from chapter_05_resnet_modern_cnn.src.networks import cifar_resnet
-from chapter_05_resnet_modern_cnn.src.probes import landscape, signals
+from chapter_05_resnet_modern_cnn.src.probes import signals
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError
+from utils.loss_surface import loss_surface, random_directions
 from utils.pictures import read_picture
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
 from utils.shapes import CLASSES, shapes
+from utils.spread import mean_and_std
 
 CHAPTER = Path(__file__).resolve().parents[1]
 PARTS = ["shattered", "highways", "features", "surface"]
@@ -65,35 +65,7 @@ Found = tuple[dict, dict[str, Figure]]  # numbers, and figures by the names of t
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = script_parser(__doc__, __file__)
-    add_output_flags(parser)
-    add_data_flag(parser)
-    checkpoints, airplane = CHAPTER / "checkpoints", CHAPTER / "images" / "airplane.png"
-    resnet, plainnet = (checkpoints / f"{name}18_stl10.pth" for name in ("resnet", "plainnet"))
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to draw; None: all whose weights are there")
-    parser.add_argument("--depths", type=positive, nargs="+", default=[20, 56], help="untrained layers: 6n + 2")
-    parser.add_argument("--runs", type=positive, default=3, help="untrained networks of a kind, seeds from --seed on")
-    parser.add_argument("--line_points", type=positive, default=256, help="places on the line between two pictures")
-    parser.add_argument("--resnet", type=Path, default=resnet, help="a trained network with shortcuts")
-    parser.add_argument("--plainnet", type=Path, default=plainnet, help="one without")
-    parser.add_argument("--dataset", default="stl10", choices=dataset.DATASETS, help="what both were trained on")
-    parser.add_argument(
-        "--pictures", type=positive, default=4000, help="pictures that make the classes' means, at most"
-    )
-    parser.add_argument("--image_path", type=Path, default=airplane, help="a picture whose maps to draw")
-    parser.add_argument("--points", type=positive, default=15, help="points along each side of a surface: odd")
-    parser.add_argument("--surface_pictures", type=positive, default=256, help="training pictures in its loss")
-    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16, in trained networks")
-    tiny = {"depths": [8, 14], "runs": 2, "line_points": 24, "resnet": None, "plainnet": None, "dataset": "shapes"}
-    args = begin(parser, argv, tiny | {"pictures": 40, "points": 3, "surface_pictures": 20, "amp": "off"})
-    for depth in args.depths:
-        if depth < 8 or depth % 6 != 2:
-            raise UserError(f"--depths {depth}: these networks have 6n + 2 layers, such as 20 or 56")
-    if args.line_points < 16:
-        raise UserError(f"--line_points {args.line_points}: it takes at least 16 to compare neighbours")
-    if args.points < 3 or args.points % 2 == 0:
-        raise UserError(f"--points {args.points}: 3, 5, ... have one in the middle, where the network itself is")
-
+    args = parse(argv)
     there = all(path is None or path.exists() for path in (args.resnet, args.plainnet))
     parts = args.parts or [part for part in PARTS if there or part not in TRAINED]
     work = {"shattered": shattered, "highways": highways}
@@ -111,8 +83,43 @@ def main(argv: list[str] | None = None) -> None:
         drawn |= found
     written = [save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items()]
     write_results(args.out_dir / "visualize.json", args, final)
-    show(final)
+    report(final)
     print("\n".join(f"wrote {path}" for path in [*written, args.out_dir / "visualize.json"]))
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
+    parser = script_parser(__doc__, __file__)
+    add_output_flags(parser)
+    add_data_flag(parser)
+    checkpoints, airplane = CHAPTER / "checkpoints", CHAPTER / "images" / "airplane.png"
+    resnet, plainnet = (checkpoints / f"{name}18_stl10.pth" for name in ("resnet", "plainnet"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to draw; None: all whose weights are there")
+    parser.add_argument("--depths", type=positive, nargs="+", default=[20, 56], help="untrained layers: 6n + 2")
+    parser.add_argument("--runs", type=positive, default=3, help="untrained networks of a kind, seeds from --seed on")
+    parser.add_argument("--line_points", type=positive, default=256, help="places on the line between two pictures")
+    parser.add_argument("--resnet", type=Path, default=resnet, help="a trained network with shortcuts")
+    parser.add_argument("--plainnet", type=Path, default=plainnet, help="one without")
+    parser.add_argument("--dataset", default="stl10", choices=dataset.DATASETS, help="what both were trained on")
+    parser.add_argument("--pictures", type=positive, default=4000, help="at most so many make the classes' means")
+    parser.add_argument("--image_path", type=Path, default=airplane, help="a picture whose maps to draw")
+    parser.add_argument("--points", type=positive, default=15, help="points along each side of a surface: odd")
+    parser.add_argument("--surface_pictures", type=positive, default=256, help="training pictures in its loss")
+    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16, in trained networks")
+    tiny = {"depths": [8, 14], "runs": 2, "line_points": 24, "resnet": None, "plainnet": None, "dataset": "shapes"}
+    args = begin(parser, argv, tiny | {"pictures": 40, "points": 3, "surface_pictures": 20, "amp": "off"})
+    for depth in args.depths:
+        if depth < 8 or depth % 6 != 2:
+            raise UserError(f"--depths {depth}: these networks have 6n + 2 layers, such as 20 or 56")
+    if args.line_points < 16:
+        raise UserError(f"--line_points {args.line_points}: it takes at least 16 to compare neighbours")
+    if args.surface_pictures % BATCH == 1:
+        raise UserError(
+            f"--surface_pictures {args.surface_pictures}: of {BATCH} at a time one is left, with no variance"
+        )
+    if args.points < 3 or args.points % 2 == 0:
+        raise UserError(f"--points {args.points}: 3, 5, ... have one in the middle, where the network itself is")
+    return args
 
 
 def read_networks(args: argparse.Namespace) -> tuple[list[nn.Module], list[dict]]:
@@ -153,10 +160,10 @@ def read_pictures(networks: list[nn.Module], abouts: list[dict], args: argparse.
 # ---- untrained networks ----------------------------------------------------------------------------------------------
 
 
-def untrained(kind: str, depth: int, seed: int) -> cifar_resnet.CifarResNet:
+def untrained_network(kind: str, depth: int, seed: int) -> cifar_resnet.CifarResNet:
     """Return one of degradation.py's networks; kinds differ in the additions alone, not in the weights."""
     set_seed(seed)
-    return cifar_resnet.build(KINDS[kind] | {"depth": depth, "stem": "96"})
+    return cifar_resnet.build(cifar_resnet.KINDS[kind] | {"depth": depth, "stem": "96"})
 
 
 def shattered(args: argparse.Namespace) -> Found:
@@ -170,17 +177,14 @@ def shattered(args: argparse.Namespace) -> Found:
         for kind in ("plain", "residual"):
             name, found = f"{kind}_{depth}", []
             for seed in tqdm(seeds, f"slopes, {kind} {depth}", unit="network", disable=None):
-                network = signals.with_statistics(untrained(kind, depth, seed).double(), x)
+                network = signals.with_statistics(untrained_network(kind, depth, seed).double(), x)
                 found.append(signals.slopes(network, start, end, args.line_points))  # (points, 10)
             likeness = [signals.autocorrelation(slopes, lags) for slopes in found]
             average = torch.stack(likeness).mean(dim=0).tolist()
-            numbers = {
-                "slope_deviation": [slopes.std(dim=0).mean().item() for slopes in found],
-                "lag_1": [curve[1].item() for curve in likeness],
-                "turns": [(slopes[1:] * slopes[:-1] < 0).double().mean().item() for slopes in found],  # of sign
-            }
-            final[name] = {key: mean(values) for key, values in numbers.items()}
-            final[name] |= {f"{key}_std": spread(values) for key, values in numbers.items()}
+            final[name] = mean_and_std("slope_deviation", [slopes.std(dim=0).mean().item() for slopes in found])
+            final[name] |= mean_and_std("lag_1", [curve[1].item() for curve in likeness])
+            turns = [(slopes[1:] * slopes[:-1] < 0).double().mean().item() for slopes in found]  # of sign
+            final[name] |= mean_and_std("turns", turns)
             below = (lag / (args.line_points - 1) for lag, value in enumerate(average) if value < 0.5)
             final[name] |= {"half_at": next(below, None), "autocorrelation": rounded(average)}  # half_at: a step in t
             curves[name] = {"slopes": found[0][:, 0], "likeness": likeness}
@@ -193,15 +197,13 @@ def highways(args: argparse.Namespace) -> Found:
     images, y = shapes(PROBE)
     x, final, curves = classic.to_input(images), {}, {}
     for depth in sorted(set(args.depths)):
-        for kind in KINDS:
+        for kind in cifar_resnet.KINDS:
             name, found = f"{kind}_{depth}", []
             for seed in range(args.seed, args.seed + args.runs):
-                _, gradients, _ = signals.layer_norms(untrained(kind, depth, seed), x, y)
+                _, gradients, _ = signals.norms_by_layer(untrained_network(kind, depth, seed), x, y)
                 found.append([norm / gradients[-2] for norm in gradients[:-1]])  # without the linear layer's
-            first, average = [curve[0] for curve in found], signals.typical(found)
-            final[name] = {
-                "first_gradient_over_last": mean(first),
-                "first_gradient_over_last_std": spread(first),
+            average = signals.geometric_mean(found)
+            final[name] = mean_and_std("first_gradient_over_last", [curve[0] for curve in found]) | {
                 "growth_per_layer": average[0] ** (1 / (depth - 2)),  # from the last convolution to the first
                 "gradient_over_last": average,
             }
@@ -234,7 +236,9 @@ def features(networks: list[nn.Module], data: tuple, args: argparse.Namespace) -
 
 
 @torch.no_grad()
-def pooled(network: nn.Module, images: Tensor, to_input, args: argparse.Namespace) -> dict[str, Tensor]:
+def pooled(
+    network: nn.Module, images: Tensor, to_input: Callable[[Tensor], Tensor], args: argparse.Namespace
+) -> dict[str, Tensor]:
     """Return by depth the mean of each channel's map, (N, C), for pictures (N, 3, H, W), uint8."""
     parts = []
     for part in tqdm(images.split(BATCH), f"maps, {title(network)}", unit="batch", disable=None):
@@ -259,9 +263,9 @@ def surface(networks: list[nn.Module], data: tuple, args: argparse.Namespace) ->
                 bar.update(1 / len(examples))
                 return cross_entropy(logits.float(), y)
 
-            directions = landscape.random_directions(network, seed=args.seed)
+            directions = random_directions(network, seed=args.seed)
             with autocast(args.device, args.amp):
-                found = landscape.surface(network, examples, directions, [axis, axis], loss)
+                found = loss_surface(network, examples, directions, [axis, axis], loss)
         final[key_of(network)] = {
             "loss_at_centre": found[middle, middle].item(),
             "loss_greatest": found.max().item(),
@@ -284,7 +288,7 @@ def rounded(values: list[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def show(final: dict) -> None:
+def report(final: dict) -> None:
     """Print of each part and network the numbers that are no lists."""
     for part, numbers in final.items():
         print(part)

@@ -12,7 +12,7 @@ from torch import nn
 
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_05_resnet_modern_cnn.src import blocks_compare
-from chapter_05_resnet_modern_cnn.src.model import ResNetConfig
+from chapter_05_resnet_modern_cnn.src.figures.blocks import LABELS
 from chapter_05_resnet_modern_cnn.src.networks.modern_blocks import (
     ChannelNorm,
     ConvNeXtBlock,
@@ -37,7 +37,6 @@ from utils.checkpoint import load_model, round_to_half, save_model
 from utils.model_summary import model_summary
 
 DOUBLE = torch.float64
-CONFIG = ResNetConfig()
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +128,7 @@ def test_grouped_convolutions_start_so_that_gradients_keep_their_size():
 
 def test_a_resnext_block_is_a_sum_of_small_branches():
     """Xie et al. 2017, figure 3: (a) one path for each group, summed, is (c) the grouped convolution."""
-    block = stir(ResNeXtBottleneck(16, 8, 1, CONFIG, groups=4)).eval()
+    block = stir(ResNeXtBottleneck(16, 8, groups=4)).eval()
     x = torch.randn(2, 16, 5, 5, dtype=DOUBLE)
     inner = block.bn1(block.conv1(x)).relu()  # (B, D, H, W)
     paths = 0.0
@@ -144,7 +143,7 @@ def test_a_resnext_block_is_a_sum_of_small_branches():
 
 
 def test_excitation_weighs_the_branch_and_not_the_shortcut():
-    block = stir(SEBasicBlock(8, 8, 1, CONFIG, reduction=2)).eval()
+    block = stir(SEBasicBlock(8, 8, reduction=2)).eval()
     x = torch.randn(2, 8, 5, 5, dtype=DOUBLE).abs()
     nn.init.constant_(block.se.fc2.bias, -1000.0)  # every factor becomes 0
     assert torch.equal(block(x), x)
@@ -207,7 +206,7 @@ def test_a_convnext_block_starts_near_the_identity_and_may_drop_its_branch():
 def test_macs_of_a_resnext_block(stride):
     c_in, d, groups, places, after = 24, 16, 4, 6 * 10, 6 * 10 // stride**2
     expected = places * c_in * d + after * (9 * d * d // groups + 2 * d * d) + after * c_in * 2 * d
-    assert macs(ResNeXtBottleneck(c_in, d, stride, CONFIG, groups), 1, c_in, 6, 10) == expected
+    assert macs(ResNeXtBottleneck(c_in, d, stride, groups), 1, c_in, 6, 10) == expected
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -290,14 +289,14 @@ def test_families_that_do_not_exist_are_refused():
 
 
 def test_the_comparison_gives_every_family_the_same_trials(tmp_path, monkeypatch):
-    assert list(blocks_compare.LABELS) == list(FAMILIES)
+    assert list(LABELS) == list(FAMILIES)
     two = {family: FAMILIES[family] for family in ("densenet", "se")}  # the scripts' own test runs all seven
     monkeypatch.setattr(blocks_compare, "FAMILIES", two)
     blocks_compare.main(["--dry_run", "--out_dir", str(tmp_path)])
     results = json.loads((tmp_path / "blocks.json").read_text(encoding="utf-8"))
     final = results["final"]
     assert [row["model"] for row in final["table"]] == list(two)
-    assert results["flags"].items() >= blocks_compare.RECIPE.items()
+    assert final["recipe"]["optimizer"] == "muon" and final["recipe"]["minutes"] == final["minutes"]
     assert final["split"] == "test" and final["test_count"] == 25
     for row in final["table"]:
         assert len(row["trials"]) >= 3 and row["lr"] in [trial["lr"] for trial in row["trials"]]

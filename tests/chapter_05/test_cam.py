@@ -14,13 +14,19 @@ from torch.nn import functional as F
 
 from chapter_04_cnn_classic.model import build as build_classic
 from chapter_05_resnet_modern_cnn.src import cam as script
-from chapter_05_resnet_modern_cnn.src.cam import cam, grad_cam, grad_cam_plus_plus, heat_map, maps_and_gradient
-from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES
+from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.figures import cam as figures
 from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
+from chapter_05_resnet_modern_cnn.src.probes.class_activation import (
+    cam,
+    grad_cam,
+    grad_cam_plus_plus,
+    maps_and_gradient,
+)
 from tests.conftest import ROOT
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
+from utils.pictures import read_picture
 
 SHIPPED = ROOT / "chapter_05_resnet_modern_cnn/checkpoints/resnet18_stl10.pth"
 NETWORKS = {
@@ -270,6 +276,27 @@ def test_frozen_networks_and_no_grad_blocks_have_gradients_all_the_same():
     assert expected.max() > 0
 
 
+def test_under_inference_mode_there_are_gradients_too():
+    model, x = resnet("v1"), pictures()
+    expected = {method: method(model, x, "layer3", 1) for method in METHODS}
+    with torch.inference_mode():
+        made_here = x * 1
+        for method in METHODS:
+            for pictures_ in (x, made_here):
+                assert torch.equal(method(model, pictures_, "layer3", 1), expected[method])
+        small = build({"width": 4, "n_classes": 5, "stem": "96"})
+        with pytest.raises(ValueError, match="made in inference mode"):
+            grad_cam(small, x.float(), "layer3")
+
+
+@pytest.mark.parametrize("target", [5, -1, torch.tensor([0]), torch.tensor([[0], [1]]), torch.tensor([0, 5])])
+def test_a_target_that_names_no_class_for_each_picture_is_refused(target):
+    model, x = resnet("v1"), pictures()
+    for method in (cam, lambda *args: grad_cam(args[0], args[1], "layer4", args[2])):
+        with pytest.raises(ValueError, match="target"):
+            method(model, x, target)
+
+
 @pytest.mark.parametrize(
     ("layer", "complaint"),
     [
@@ -290,28 +317,17 @@ def test_a_layer_that_is_never_called():
         grad_cam(model, torch.randn(1, 3, 32, 32), "stages")
 
 
-# --- for the eye ------------------------------------------------------------------------------------------------------
-
-
-def test_heat_goes_from_0_to_1_and_enlarges_bilinearly():
-    maps = torch.tensor([[[1.0, 3.0], [-5.0, 2.0]], [[0.0, 0.0], [0.0, 1e-9]]])
-    heat = heat_map(maps, (8, 8))
-    assert heat.shape == (2, 8, 8)
-    assert torch.equal(heat.amin(dim=(1, 2)), torch.zeros(2)) and torch.equal(heat.amax(dim=(1, 2)), torch.ones(2))
-    corners = heat[0, [0, 0, 7, 7], [0, 7, 0, 7]]  # which lie beyond the old pixels' middles
-    torch.testing.assert_close(corners, torch.tensor([1 / 3, 1.0, 0.0, 2 / 3]))
-    # Between the middles, 2 and 6 of 8, it is a straight line: 1/8, 3/8, 5/8, 7/8 of the way.
-    torch.testing.assert_close(heat[0, 0, 2:6], 1 / 3 + 2 / 3 * torch.tensor([1, 3, 5, 7]) / 8)
-    torch.testing.assert_close(heat_map(1e4 * maps, (8, 8)), heat)
-
-
-@pytest.mark.parametrize("value", [-1.0, 0.0, 1 / 3, 1e6])
-@pytest.mark.parametrize("side", [1, 3])
-def test_a_map_that_is_the_same_everywhere_has_no_heat(value, side):
-    assert torch.equal(heat_map(torch.full((1, side, side), value), (97, 97)), torch.zeros(1, 97, 97))
-
-
 # --- against the package pytorch-grad-cam -----------------------------------------------------------------------------
+
+
+def stretched(maps, size):
+    """What the package does with a map: negatives cut, scaled to [0, 1], enlarged, and scaled once more."""
+
+    def scaled(maps):
+        low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+        return (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny)
+
+    return scaled(F.interpolate(scaled(maps.relu())[:, None], size, mode="bilinear")[:, 0])
 
 
 def shipped_model():
@@ -328,7 +344,7 @@ def compare_with_package(model, x, layers, targets):
         for layer in layers:
             with kind(model=model, target_layers=[model.get_submodule(layer)]) as explainer:
                 expected = explainer(input_tensor=x, targets=choices)
-            found = heat_map(method(model, x, layer, torch.tensor(targets)), x.shape[2:])
+            found = stretched(method(model, x, layer, torch.tensor(targets)), x.shape[2:])
             assert expected.max() > 0.99
             worst = max(worst, float(np.abs(found.numpy() - expected).max()))
     return worst
@@ -349,7 +365,7 @@ def test_maps_of_torchvisions_network_equal_those_of_the_package():
 def test_maps_of_the_shipped_network_equal_those_of_the_package():
     model = shipped_model()
     paths = sorted((ROOT / "chapter_05_resnet_modern_cnn/images").glob("*.png"))
-    x = script.to_input(torch.stack([script.read_picture(path, 128) for path in paths]))
+    x = to_input(torch.stack([read_picture(path, 128) for path in paths]))
     targets = model(x).argmax(dim=1)
     for asked in (targets, (targets + 1) % 10):  # the answer, and a class that it is not
         assert compare_with_package(model, x, model.stage_names, asked.tolist()) < 1e-5
@@ -392,13 +408,16 @@ def test_one_picture_two_classes_two_layers(tmp_path, model_path, capsys):
     assert names[0] == picture["answer"] and {"cat", "dog"} <= set(names) and len(names) == len(set(names)) in (2, 3)
     places = ["CAM features"] + [f"{m} {layer}" for layer in ("layer2", "layer4.1.conv1") for m in METHOD_NAMES]
     for answer in picture["classes"]:
-        assert sorted(answer["maps"]) == sorted(places)
+        assert sorted(answer["largest"]) == sorted(places)
         assert answer["cam_mean"] + answer["bias"] == pytest.approx(answer["logit"], abs=1e-5)
-        for found in answer["maps"].values():
-            assert all(0 < place < 1 for place in found["peak"]) and 0 <= found["area"] < 1
+        assert answer["cam_mean"] == pytest.approx(float(np.mean(answer["cam"])), abs=1e-5)
+        for found in answer["largest"].values():
+            assert 0 <= found["row"] < found["of"][0] and 0 <= found["column"] < found["of"][1]
+        peak = answer["largest"]["CAM features"]
+        assert peak["value"] == np.max(answer["cam"]) == answer["cam"][peak["row"]][peak["column"]]
         assert f"{answer['p']:.1%}" in said and f"{answer['logit']:.2f}" in said
     with Image.open(folder / "x.png") as figure:
-        assert figure.size[1] == (2 * figures.SIDE + 110) * len(names) + 52 + 16
+        assert figure.size[1] == (2 * figures.SIDE + 110) * len(names) + 56 + 16
 
 
 def test_a_folder_is_gone_through_and_bad_files_are_named(tmp_path, model_path, capsys):
@@ -441,13 +460,35 @@ def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, model_path, caps
     assert not list((tmp_path / "out").rglob("*.*"))
 
 
-def test_a_picture_that_nothing_speaks_for_is_drawn_too(tmp_path):
-    heats = {("CAM", "features"): torch.zeros(1, figures.SIDE, figures.SIDE)}
-    heats |= {(method, "layer4"): heats["CAM", "features"] for method in METHOD_NAMES}
+def test_a_picture_that_nothing_speaks_for_is_drawn_too():
+    maps = {("CAM", "features"): torch.zeros(1, 3, 3)}
+    maps |= {(method, "layer4"): torch.zeros(1, 3, 3) for method in METHOD_NAMES}
     picture = torch.full((3, figures.SIDE, figures.SIDE), 128, dtype=torch.uint8)
-    view = figures.View("x.png", picture, ["cat (1.0%)"], heats, {"features": "3 × 3", "layer4": "3 × 3"})
-    texts = [text.get_text() for text in figures.explanation(view).texts]
-    assert texts.count("nothing does") == 3 and "What speaks for cat (1.0%)?" in texts
+    figure = figures.explanation(figures.View("x.png", picture, ["cat (1.0%)"], maps))
+    assert "What speaks for cat (1.0%)?" in [text.get_text() for text in figure.texts]
+    assert numbers_in(figure) == ["0.00"] * 27
+
+
+def numbers_in(figure):
+    """What is written in the cells of a figure's maps, from the first drawn to the last."""
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_cells_hold_their_maps_numbers_on_one_scale():
+    picture = torch.full((3, figures.SIDE, figures.SIDE), 200, dtype=torch.uint8)
+    first, second = torch.tensor([[[4.0, -2.0], [0.04, 0.0]]]), torch.tensor([[[1.0, 1.0], [-1.0, 2.0]]])
+    views = [
+        figures.View(f"{i}.png", picture, ["cat (1.0%)"], {("CAM", "features"): m})
+        for i, m in ((1, first), (2, second))
+    ]
+    figure = figures.overview(views)
+    assert numbers_in(figure) == ["4.0", "\u22122.0", "0.0", "0.0", "1.0", "1.0", "\u22121.0", "2.0"]
+    tiles = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.get_images()]
+    half = figures.SIDE // 4, 3 * figures.SIDE // 4
+    pixels = {(k, i, j): tiles[1 + 2 * k][half[i], half[j]] for k in (0, 1) for i in (0, 1) for j in (0, 1)}
+    redness = {place: pixel[0] - pixel[2] for place, pixel in pixels.items()}
+    assert redness[0, 0, 0] > redness[1, 1, 1] > redness[1, 0, 0] > abs(redness[0, 1, 1]), "4, 2, 1, 0 on one scale"
+    assert redness[0, 0, 1] < redness[1, 1, 0] < 0
 
 
 @pytest.mark.parametrize(
@@ -464,9 +505,14 @@ def test_names_fit_over_their_tiles(name, expected):
 
 
 @pytest.mark.parametrize("grey", [0, 60, 128, 200, 255])
-def test_the_hotter_the_lighter_on_any_picture(grey):
-    picture = torch.full((3, 2, 16), grey, dtype=torch.uint8)
-    blended = figures.blend(picture, torch.linspace(0, 1, 16).expand(2, 16))
-    luminance = torch.einsum("c,chw->hw", figures.LUMINANCE, blended)[0]
-    assert 0 <= blended.min() and blended.max() <= 1
-    assert (luminance.diff() > 0).all() and luminance[-1] - luminance[0] > 0.4
+def test_on_any_picture_red_is_for_blue_against_and_grey_nothing(grey):
+    picture = torch.full((3, 1, 21), grey, dtype=torch.uint8)
+    red, green, blue = figures.tinted(picture, torch.linspace(-1, 1, 21)[None])[:, 0]
+    assert ((red - blue).diff() > -1e-3).all() and red[0] < blue[0] - 0.3 and red[-1] > blue[-1] + 0.3
+    assert max(abs(red[10] - blue[10]), abs(red[10] - green[10])) < 0.02
+    assert 0 <= min(red.min(), blue.min()) and max(red.max(), blue.max()) <= 1
+
+
+def test_a_small_negative_number_is_written_as_0():
+    assert [figures.number(value, 9.0) for value in (-0.04, 0.04, -0.06)] == ["0.0", "0.0", "\u22120.1"]
+    assert figures.number(-0.123, 0.2) == "\u22120.12"

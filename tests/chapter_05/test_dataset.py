@@ -26,6 +26,7 @@ def official(root, monkeypatch, members=("train", "test")):
     folder = root / STL10.base_folder
     folder.mkdir(parents=True)
     arrays = {}
+    monkeypatch.setattr(dataset, "COUNTS", {True: 4, False: 4})
     for part in members:
         pictures = rng.integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)  # picture, colour, column, row
         labels = np.array([3, 1, 10, 1], dtype=np.uint8)
@@ -56,7 +57,7 @@ def test_splits_are_stratified_fixed_and_share_no_picture():
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_pictures_with_a_second_print_are_never_held_out(split):
     labels = torch.arange(5000) % 10
-    assert not set(dataset.split_indices(labels, split)[1].tolist()) & set(dataset.TWINS)
+    assert not set(dataset.split_indices(labels, split)[1].tolist()) & set(dataset.DUPLICATES)
 
 
 @pytest.mark.parametrize("split", dataset.SPLITS)
@@ -69,6 +70,8 @@ def test_every_data_set_has_every_split(name, split, tmp_path, monkeypatch):
             images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
             np.savez(tmp_path / folder / f"{part}.npz", images=images, labels=np.arange(count) % 10)
     monkeypatch.setattr(chapter_4, "VALIDATION", 100)
+    monkeypatch.setattr(dataset, "COUNTS", {True: 2000, False: 300})
+    monkeypatch.setattr(dataset, "SIDE", 4)
     (x, y), (held_out, labels), classes = dataset.load(name, split, tmp_path, count=200)
     assert x.dtype == held_out.dtype == torch.uint8 and x.shape[1:] == held_out.shape[1:] and len(classes) == 10
     assert len(x) == len(y) and len(held_out) == len(labels)
@@ -168,6 +171,52 @@ def test_a_damaged_cache_is_named(tmp_path):
     (tmp_path / "stl10" / "train.npz").write_bytes(b"PK not an archive")
     with pytest.raises(UserError, match=r"train\.npz is damaged"):
         dataset.load("stl10", "test", tmp_path)
+
+
+IMAGES, LABELS = np.zeros((6, 96, 96, 3), dtype=np.uint8), np.arange(6)
+FOREIGN = {
+    "too few labels": (IMAGES, LABELS[:5]),
+    "another number of pictures": (IMAGES[:5], LABELS[:5]),
+    "pictures and labels swapped": (LABELS, IMAGES),
+    "another size": (IMAGES[:, :32, :32], LABELS),
+    "colours first": (IMAGES.transpose(0, 3, 1, 2), LABELS),
+    "floating-point pictures": (IMAGES / 255, LABELS),
+    "a label of 200": (IMAGES, LABELS + 195),
+    "a negative label": (IMAGES, LABELS - 1),
+    "one-hot labels": (IMAGES, np.eye(6, dtype=np.int64)),
+    "labels that are no whole numbers": (IMAGES, LABELS / 2),
+    "words": (IMAGES, np.array(["cat"] * 6)),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_that_is_not_stl10_is_never_trained_on(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "COUNTS", {True: 6, False: 6})
+    (tmp_path / "stl10").mkdir()
+    path = tmp_path / "stl10" / "train.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    assert len(dataset.stl10(tmp_path, train=True)[1]) == 6
+    images, labels = FOREIGN[name]
+    np.savez(path, images=images, labels=labels)
+    with pytest.raises(UserError, match=r"train\.npz (is not STL-10|is damaged).*delete it"):
+        dataset.stl10(tmp_path, train=True)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "sent as text", "a bit changed"])
+def test_a_damaged_archive_is_a_users_mistake(damage, tmp_path, monkeypatch):
+    official(tmp_path / "source", monkeypatch, members=("train",))
+    archive = tmp_path / STL10.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "source" / STL10.base_folder, STL10.base_folder)
+    whole = archive.read_bytes()
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    text = whole.replace(b"\n", b"\r\n")
+    archive.write_bytes({"cut short": whole[:middle], "sent as text": text, "a bit changed": changed}[damage])
+    monkeypatch.setattr(STL10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    with pytest.raises(UserError, match="cannot unpack|is not whole"):
+        dataset.stl10(tmp_path, train=True)
+    assert not (tmp_path / "stl10").exists()
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -15,15 +15,14 @@ from torch import nn
 from chapter_03_optimization_regularization.training import probabilities, score
 from chapter_04_cnn_classic.dataset import load, to_input
 from chapter_05_resnet_modern_cnn.src import degradation
-from chapter_05_resnet_modern_cnn.src.networks.cifar_resnet import CifarConfig, PaddedShortcut, build
-from chapter_05_resnet_modern_cnn.src.probes.signals import layer_norms, typical
+from chapter_05_resnet_modern_cnn.src.networks.cifar_resnet import KINDS, CifarConfig, PaddedShortcut, build
+from chapter_05_resnet_modern_cnn.src.probes.signals import geometric_mean, norms_by_layer
 from utils.checkpoint import load_model
 from utils.errors import UserError
 from utils.model_summary import model_summary
 from utils.seed import set_seed
 
 CPU = torch.device("cpu")
-KINDS = degradation.KINDS
 PAPER = {20: 0.27e6, 32: 0.46e6, 44: 0.66e6, 56: 0.85e6}  # parameters, as printed in He et al. 2016a, table 6
 SHORT = ["--dry_run", "--depths", "8", "--runs", "1", "--lr", "0.1", "--epochs", "3"]
 
@@ -77,7 +76,7 @@ def test_one_seed_makes_one_start_for_all_kinds(depth):
 @pytest.mark.parametrize("side", [1, 4, 5])
 def test_a_padded_shortcut_reads_what_a_stride_of_2_reads(side):
     x = torch.randn(2, 3, side, side)
-    y = PaddedShortcut(3, 5)(x)
+    y = PaddedShortcut(3, 5, 2)(x)
     copying = nn.Conv2d(3, 5, 1, 2, bias=False)
     copying.weight.data = torch.eye(5, 3)[:, :, None, None]
     assert torch.equal(y, copying(x)) and not y[:, 3:].any()
@@ -135,7 +134,7 @@ def test_norms_by_layer_are_those_of_the_formula():
     hidden = model[0](x).relu()
     error = (model[2](hidden).softmax(dim=1) - nn.functional.one_hot(y, 3)) / 5  # (5, 3)
     last, first = error.T @ hidden, ((error @ model[2].weight) * (hidden > 0)).T @ x
-    loss, gradients, weights = layer_norms(model, x, y)
+    loss, gradients, weights = norms_by_layer(model, x, y)
     assert loss == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-5)
     assert gradients == pytest.approx([first.norm().item(), last.norm().item()], rel=1e-5)
     assert weights == pytest.approx([model[0].weight.norm().item(), model[2].weight.norm().item()], rel=1e-6)
@@ -144,7 +143,7 @@ def test_norms_by_layer_are_those_of_the_formula():
 def test_measuring_leaves_no_trace():
     model = make("residual", depth=8).eval()
     before = copy.deepcopy(model.state_dict())
-    _, gradients, weights = layer_norms(model, torch.randn(4, 3, 16, 16), torch.arange(4) % 3)
+    _, gradients, weights = norms_by_layer(model, torch.randn(4, 3, 16, 16), torch.arange(4) % 3)
     assert len(gradients) == len(weights) == 8 and not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
@@ -154,14 +153,14 @@ def test_gradients_explode_in_a_deep_plain_network_and_not_in_residual_ones():
     x, y = torch.randn(32, 3, 16, 16), torch.arange(32) % 3
     ratios = {}
     for kind in KINDS:
-        gradients = typical([layer_norms(make(kind, seed, depth=56, width=8), x, y)[1] for seed in range(2)])
+        gradients = geometric_mean([norms_by_layer(make(kind, seed, depth=56, width=8), x, y)[1] for seed in range(2)])
         ratios[kind] = gradients[0] / gradients[-2]
     assert ratios["plain"] > 100 > 5 * ratios["residual"] and ratios["plain"] > 5 * ratios["residual_v2"]
 
 
 def test_a_typical_curve_is_the_geometric_mean():
-    assert typical([[1.0, 2.0], [4.0, 1.0]]) == [2.0, 1.414]
-    assert typical([[0.0]]) == [1e-30]
+    assert geometric_mean([[1.0, 2.0], [4.0, 1.0]]) == [2.0, 1.414]
+    assert geometric_mean([[0.0]]) == [1e-30]
 
 
 # --- the experiment ---------------------------------------------------------------------------------------------------
@@ -182,7 +181,7 @@ def test_every_kind_gets_its_own_best_of_the_same_rates():
     def trainings(kind, depth, seed, lr, trial):
         assert trial and depth == 56 and seed == 4
         asked.append((kind, lr))
-        return {"history": [{}, {"train_accuracy_augmented": -abs(lr - peaks[kind])}]}
+        return {"train_accuracy": -abs(lr - peaks[kind])}
 
     args = SimpleNamespace(lr=[0.03, 0.1, 0.3], depths=[20, 56], seed=4)
     rates, trials = degradation.choose_rates(trainings, args)

@@ -10,6 +10,7 @@ from chapter_04_cnn_classic.figures.drawing import limb, oval
 from chapter_05_resnet_modern_cnn.src import draw_images
 from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES
 from chapter_05_resnet_modern_cnn.src.figures.painting import Layer, blur, paint, slope, thickness
+from chapter_05_resnet_modern_cnn.src.figures.scenes import SCENES
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "chapter_05_resnet_modern_cnn/images"
@@ -92,7 +93,7 @@ def test_shapes_outside_the_picture_are_left_out():
 
 
 def test_ten_pictures_are_drawn_one_for_each_class(tmp_path):
-    assert list(draw_images.SCENES) == STL10_CLASSES
+    assert list(SCENES) == STL10_CLASSES
     draw_images.main(["--out_dir", str(tmp_path), "--side", "24"])
     pictures = {path.stem: np.array(Image.open(path).convert("RGB")) for path in tmp_path.iterdir()}
     assert sorted(pictures) == STL10_CLASSES
@@ -100,7 +101,7 @@ def test_ten_pictures_are_drawn_one_for_each_class(tmp_path):
 
 
 def test_a_picture_follows_from_its_seed():
-    pictures = [np.asarray(draw_images.draw("ship", 24, seed)) for seed in (0, 0, 1)]
+    pictures = [np.asarray(draw_images.paint_scene("ship", 24, seed)) for seed in (0, 0, 1)]
     assert np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
 
 
@@ -111,5 +112,5 @@ def test_the_shipped_pictures_are_the_scripts():
         with Image.open(path) as picture:
             assert picture.size == (192, 192) and path.stat().st_size < 30_000
             if path.stem in ("airplane", "monkey"):
-                again = draw_images.draw(path.stem, 192)  # before it is reduced to 256 colours
+                again = draw_images.paint_scene(path.stem, 192)  # before it is reduced to 256 colours
                 assert np.abs(np.subtract(picture.convert("RGB"), again, dtype=float)).mean() < 2

@@ -13,7 +13,7 @@ from torch import nn
 
 from chapter_05_resnet_modern_cnn.src import export
 from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
-from chapter_05_resnet_modern_cnn.src.export import Deployable, fold_norms
+from chapter_05_resnet_modern_cnn.src.deployment import Deployable, fold_norms, write_program
 from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
 from tests.conftest import ROOT
 from utils.checkpoint import load_model, round_to_half, save_model
@@ -105,7 +105,7 @@ def test_the_new_process_sees_no_module_of_the_book(exported, capfd):
 
 def test_a_float64_network_is_exported_exactly(exported, tmp_path):
     model = Deployable(trained(version="v2")[0].double())
-    export.export(model, tmp_path / "double.pt2", (3, SIDE, SIDE), STL10_CLASSES, batch=9)
+    write_program(model, tmp_path / "double.pt2", (3, SIDE, SIDE), STL10_CLASSES, batch=9)
     program, about = load(tmp_path / "double.pt2")
     expected = model.network(to_input(exported.images).double()).softmax(dim=1, dtype=torch.float32)
     assert torch.equal(program(exported.images), expected)
@@ -212,5 +212,5 @@ def test_a_batch_that_cannot_be_is_refused_before_anything_is_made(model_path, t
 
 def test_pictures_get_the_networks_size(monkeypatch):
     monkeypatch.setattr(export, "load", lambda *args: (None, shapes(4, 96), STL10_CLASSES))
-    images, labels = export.pictures("stl10", {"image_size": 24}, None, 3)
+    images, labels = export.read_pictures("stl10", {"image_size": 24}, None, 3)
     assert images.shape == (3, 3, 24, 24) and images.dtype == torch.uint8 and len(labels) == 3

@@ -13,7 +13,9 @@ from chapter_04_cnn_classic.model import ModelConfig
 from chapter_04_cnn_classic.model import build as build_classic
 from chapter_05_resnet_modern_cnn.src import inference
 from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
+from chapter_05_resnet_modern_cnn.src.figures.inference import contact_sheet, neighbour_sheet
 from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
+from chapter_05_resnet_modern_cnn.src.probes import similarity
 from tests.chapter_04.test_inference import BAD, damaged, fill, halves
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
@@ -206,21 +208,21 @@ def test_features_that_cannot_be_written(tmp_path, model_path, capsys):
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 1000])
 def test_neighbours_are_those_of_the_full_table(monkeypatch, rows):
-    monkeypatch.setattr(inference, "ROWS", rows)
+    monkeypatch.setattr(similarity, "ROWS", rows)
     features = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     table = torch.nn.functional.cosine_similarity(features[:, None], features[None], dim=2)
     alone = table - 9 * torch.eye(7)
     for count in (1, 3, 6, 50):
-        cosines, others = inference.nearest(features, count)
+        cosines, others = similarity.nearest(features, count)
         expected = alone.topk(min(count, 6))
         assert torch.equal(others, expected.indices)
         torch.testing.assert_close(cosines, expected.values, rtol=0, atol=1e-14)
-    assert inference.mean_cosine(features) == pytest.approx((table.sum().item() - 7) / 42, abs=1e-14)
+    assert similarity.mean_cosine(features) == pytest.approx((table.sum().item() - 7) / 42, abs=1e-14)
 
 
 def test_only_the_direction_counts_and_nothing_divides_by_zero():
     features = torch.tensor([[1.0, 1.0], [3.0, 3.0], [0.0, 2.0], [0.0, 0.0]])
-    cosines, others = inference.nearest(features, 2)
+    cosines, others = similarity.nearest(features, 2)
     assert others[:2, 0].tolist() == [1, 0] and cosines[:2, 0].tolist() == pytest.approx([1, 1])
     assert cosines.max() <= 1 and cosines[3].tolist() == [0, 0]
     assert cosines[0, 1].item() == pytest.approx(0.5**0.5)
@@ -248,7 +250,7 @@ def test_each_picture_stands_beside_its_neighbours():
     images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
     answers = [{"file": f"{i}.png"} for i in range(4)]
     cosines, others = torch.tensor([[0.9, 0.5], [0.9, 0.25]]), torch.tensor([[1, 3], [0, 2]])
-    figure = inference.neighbour_sheet(images, answers, cosines, others)
+    figure = neighbour_sheet(images, answers, cosines, others)
     shown = drawn_images(figure)
     assert len(shown) == 6
     for pixels, index in zip(shown, [0, 1, 3, 1, 0, 2], strict=True):
@@ -261,7 +263,7 @@ def test_the_sheets_show_no_more_than_asked_for(tmp_path, model_path):
     folder = fill(tmp_path / "pictures")
     final = ask(folder, model_path, tmp_path / "out", "--sheet_limit", "2", "--neighbours", "9")
     assert final["count"] == 6 and all(len(answer["neighbours"]) == 5 for answer in final["answers"])
-    figure = inference.contact_sheet(torch.zeros(6, 3, 96, 96, dtype=torch.uint8), final["answers"])
+    figure = contact_sheet(torch.zeros(6, 3, 96, 96, dtype=torch.uint8), final["answers"])
     assert len(drawn_images(figure)) == 6 and len(figure.axes) == 12
     with Image.open(tmp_path / "out/contact_sheet.png") as sheet:
         assert sheet.size == (2 * (192 + 32) - 32 + 16, 192 + 170 - 24 + 16)

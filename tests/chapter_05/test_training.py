@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from argparse import Namespace
 
 import pytest
 import torch
@@ -16,18 +15,27 @@ import torch.nn.functional as F
 from torch import nn
 
 from chapter_03_optimization_regularization.regularization.augmentation import affine, affine_matrices
+from chapter_05_resnet_modern_cnn.src import augmentation
 from chapter_05_resnet_modern_cnn.src import model_train as script
-from chapter_05_resnet_modern_cnn.src.data_parallel import SyncBatchNorm2d, average, first_process_first, synchronise
-from chapter_05_resnet_modern_cnn.src.dataset import to_input
+from chapter_05_resnet_modern_cnn.src.augmentation import random_resized_crops
+from chapter_05_resnet_modern_cnn.src.data_parallel import (
+    SyncBatchNorm2d,
+    average,
+    first_process_first,
+    synchronise_norms_,
+)
+from chapter_05_resnet_modern_cnn.src.dataset import DATASETS, load
+from chapter_05_resnet_modern_cnn.src.measuring import a_quarter
 from chapter_05_resnet_modern_cnn.src.model import build
 from tests.conftest import ROOT
 from utils.checkpoint import load_model
-from utils.distributed import process_group, rank, world_size
+from utils.cli import run
+from utils.data import default_data_root
+from utils.distributed import TORCHRUN, process_group, rank, world_size
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
 TINY = ["--dry_run", "--device", "cpu"]
-STILL = {"crop": 1.0, "degrees": 0.0, "jitter": 0.0}  # leaves a picture as it is, but for its mirror
 
 
 @pytest.fixture(autouse=True)
@@ -54,43 +62,47 @@ def test_half_the_size_is_the_mean_of_four_pixels():
     torch.testing.assert_close(halved, F.avg_pool2d(images, 2))
 
 
-def test_the_gentlest_augmentation_leaves_a_picture_or_its_mirror(monkeypatch):
-    monkeypatch.setattr(script, "RATIO", 1.0)
+def test_the_gentlest_augmentation_leaves_a_picture_or_its_mirror():
     images = pictures(40, 32)
-    x = script.augment(images, 32, Namespace(**STILL))
-    assert x.is_contiguous(memory_format=torch.channels_last)
-    plain, mirrored = ((x - to_input(y)).abs().amax(dim=(1, 2, 3)) < 1e-3 for y in (images, images.flip(-1)))
+    x = random_resized_crops(images, 32, smallest=1.0, degrees=0.0, ratio=1.0)
+    plain, mirrored = ((x - y / 255).abs().amax(dim=(1, 2, 3)) < 1e-3 for y in (images, images.flip(-1)))
     assert (plain ^ mirrored).all() and 8 < plain.sum() < 32
 
 
 def test_pieces_lie_inside_the_picture():
     ramp = torch.arange(32, dtype=torch.uint8).mul(8).expand(200, 3, 24, 32)  # brighter to the right
-    x = script.augment(ramp, 16, Namespace(crop=0.25, degrees=0.0, jitter=0.0))
+    x = random_resized_crops(ramp, 16, smallest=0.25, degrees=0.0)
     assert x.shape == (200, 3, 16, 16)
     torch.testing.assert_close(x, x[:, :, :1].expand_as(x), atol=1e-3, rtol=0)  # all rows alike
     steps = x[:, 0, 0, 1:-1].diff(dim=1)  # at the very edge half a pixel is missing
     assert (steps.sign() == steps[:, :1].sign()).all(), "nothing was reflected"
-    width = steps.abs().mean(dim=1) * 16 / (8 / (255 * 0.2613))  # in pixels
+    width = steps.abs().mean(dim=1) * 16 / (8 / 255)  # in pixels
     assert width.min() > 32 * (0.25 * 3 / 4) ** 0.5 - 0.5 and 30 < width.max() < 32.5
 
 
 def test_batches_are_mixed_as_often_as_asked(monkeypatch):
     for name in ("cutmix", "mixup"):
-        monkeypatch.setattr(script, name, lambda x, targets, name=name: name)
+        monkeypatch.setattr(augmentation, name, lambda x, targets, name=name: name)
     x, targets = torch.zeros(1), torch.zeros(1)
-    done = [script.mix(x, targets, Namespace(cutmix=0.4, mixup=0.1)) for _ in range(4000)]
+    done = [augmentation.mix_at_random(x, targets, 0.4, 0.1) for _ in range(4000)]
     assert abs(done.count("cutmix") / 4000 - 0.4) < 0.03 and abs(done.count("mixup") / 4000 - 0.1) < 0.02
     assert all(result[0] is x for result in done if isinstance(result, tuple))
 
 
 def test_sizes_and_mixing_follow_the_epochs(tmp_path, monkeypatch):
     seen = []
-    augment, mix = script.augment, script.mix
-    monkeypatch.setattr(script, "augment", lambda images, size, args: seen.append(size) or augment(images, size, args))
-    monkeypatch.setattr(script, "mix", lambda x, t, args: seen.append("mixed") or mix(x, t, args))
-    flags = ["--train_size", "20", "--epochs", "4", "--small_share", "0.5", "--unmixed", "0.25"]
-    script.main([*TINY, *flags, "--out_dir", str(tmp_path)])
+    crops, mix = script.random_resized_crops, script.mix_at_random
+    monkeypatch.setattr(
+        script, "random_resized_crops", lambda x, side, *rest: seen.append(side) or crops(x, side, *rest)
+    )
+    monkeypatch.setattr(script, "mix_at_random", lambda x, y, *rest: seen.append("mixed") or mix(x, y, *rest))
+    flags = [*TINY, "--train_size", "20", "--epochs", "4", "--small_share", "0.5", "--unmixed", "0.25"]
+    script.main([*flags, "--out_dir", str(tmp_path)])
     assert seen == [32, "mixed", 32, "mixed", 96, "mixed", 96]
+    seen.clear()
+    script.main([*flags, "--full_side", "64", "--out_dir", str(tmp_path)])
+    assert seen == [32, "mixed", 32, "mixed", 64, "mixed", 64]
+    assert read(tmp_path / "resnet18_shapes.json")["flags"]["full_side"] == 64
 
 
 # --- the script -------------------------------------------------------------------------------------------------------
@@ -143,15 +155,19 @@ def test_what_a_training_records(tmp_path):
 
 
 def test_both_types_see_the_same_pictures(tmp_path, monkeypatch):
-    shown = {"resnet": [], "plainnet": []}
-    augment = script.augment
+    shown, types = {"resnet": [], "plainnet": []}, []
+    crops, train = script.random_resized_crops, script.train
 
-    def watch(images, size, args):
-        x = augment(images, size, args)
-        shown[args.model_type].append(x)
-        return x
+    def watch(*args):
+        shown[types[-1]].append(crops(*args))
+        return shown[types[-1]][-1]
 
-    monkeypatch.setattr(script, "augment", watch)
+    def note_the_type(data, watched, config, *rest):
+        types.append("resnet" if config.residual else "plainnet")
+        return train(data, watched, config, *rest)
+
+    monkeypatch.setattr(script, "random_resized_crops", watch)
+    monkeypatch.setattr(script, "train", note_the_type)
     script.main([*TINY, "--train_size", "40", "--epochs", "2", "--compare", "--out_dir", str(tmp_path)])
     first, second = shown.values()
     assert len(first) == len(second) == 4 and all(map(torch.equal, first, second))
@@ -177,7 +193,44 @@ def test_mistakes_end_in_one_clear_line(tmp_path, monkeypatch):
         script.main(flags)
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_training_accuracy_looks_at_every_class(name):
+    """The shapes' labels come in turns: every fourth picture would show five classes of ten."""
+    root = default_data_root()
+    if name != "shapes" and not (root / name / "train.npz").exists():
+        pytest.skip(f"{name} is not here")
+    labels = load(name, "test", root, 400)[0][1]
+    counts = labels[a_quarter(len(labels))].bincount(minlength=10)
+    assert counts.sum() == len(labels) // 4 and counts.min() > 0.25 * counts.max()
+    assert a_quarter(3).tolist() and torch.equal(a_quarter(400), a_quarter(400))
+
+
+def test_a_batch_of_one_picture_on_maps_of_one_pixel_is_one_line(tmp_path, capsys):
+    flags = [*TINY, "--batch_size", "1", "--epochs", "1", "--small_side", "32", "--out_dir", str(tmp_path)]
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: script.main(flags))
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and said.startswith("error: ") and "--batch_size" in said
+
+
 # --- several processes ------------------------------------------------------------------------------------------------
+
+
+def test_synchronising_replaces_norms_and_keeps_all_else():
+    model = build({"width": 4, "stem": "32"}).eval()
+    x, tensors, names = (
+        torch.randn(2, 3, 8, 8),
+        {id(t) for t in model.state_dict(keep_vars=True).values()},
+        list(model.state_dict()),
+    )
+    before = model(x)
+    model.layer2.train()
+    assert synchronise_norms_(model) is model
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 20 and all(type(m) is SyncBatchNorm2d for m in norms)
+    assert {id(t) for t in model.state_dict(keep_vars=True).values()} == tensors and list(model.state_dict()) == names
+    assert model.layer2[0].bn1.training and not model.layer1[0].bn1.training
+    assert torch.equal(model.eval()(x), before)
 
 
 def free_port():
@@ -193,7 +246,8 @@ def test_one_process_needs_no_torchrun(monkeypatch):
 
 
 def test_processes_need_a_device_that_can_talk(monkeypatch):
-    monkeypatch.setenv("RANK", "0")
+    for name in TORCHRUN:
+        monkeypatch.setenv(name, "0")
     with pytest.raises(UserError, match="--device cpu"), process_group(torch.device("mps")):
         pass
 
@@ -208,11 +262,12 @@ def norm_and_data():
 
 def half_of_the_batch(process, port, folder):
     """What each of the two processes does: the norm on its half, its gradients averaged as DDP does."""
-    os.environ.update(RANK=str(process), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    own = {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2"}
+    os.environ.update(own, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     with process_group(CPU):
         with first_process_first():
             norm, x, factor = norm_and_data()
-        synchronise(norm)
+        norm = synchronise_norms_(nn.Sequential(norm))[0]
         assert type(norm) is SyncBatchNorm2d
         x, factor = x.chunk(2)[process].requires_grad_(), factor.chunk(2)[process]
         y = norm(x)

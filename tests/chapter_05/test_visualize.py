@@ -22,6 +22,7 @@ from chapter_05_resnet_modern_cnn.src.probes.signals import (
 )
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.errors import UserError
+from utils.loss_surface import random_directions
 from utils.seed import set_seed
 from utils.shapes import shapes
 
@@ -163,6 +164,22 @@ def test_the_nearest_mean_is_right_where_classes_lie_apart():
     assert nearest_mean_accuracy(silent[0], labels, silent[1], labels) == 1, "a channel that is always 0 counts"
 
 
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(4, 1, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), torch.eye(4).long()]
+)
+def test_labels_that_are_not_one_a_row_are_refused(wrong):
+    rows, labels = torch.randn(4, 2), torch.arange(4)
+    for train_labels, test_labels in ((wrong, labels), (labels, wrong)):
+        with pytest.raises(ValueError, match="need labels"):
+            nearest_mean_accuracy(rows, train_labels, rows, test_labels)
+
+
+def test_two_directions_are_almost_orthogonal_in_a_large_network():
+    d, e = random_directions(resnet.build({"depth": 18, "width": 16}))
+    d, e = (torch.cat([change.flatten() for change in direction.values()]) for direction in (d, e))
+    assert abs(nn.functional.cosine_similarity(d, e, dim=0)) < 0.01
+
+
 # --- the script -------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +242,7 @@ def test_networks_of_degradation_are_rebuilt_by_their_own_fields(tmp_path):
         (["--points", "1"], "in the middle"),
         (["--depths", "18"], "6n \\+ 2"),
         (["--line_points", "5"], "at least 16"),
+        (["--surface_pictures", "129"], "left over, alone"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_drawn(tmp_path, words, message):

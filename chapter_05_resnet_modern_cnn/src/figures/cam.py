@@ -1,5 +1,8 @@
-"""The figures of cam.py: a picture, and over it the heat of each method and layer.
-cam.py 的图：一张图片，以及各方法、各层叠加在它上面的热力图。
+"""The figures of cam.py: a picture, and over it what each place says for or against a class.
+cam.py 的图：一张图片，上面叠加每个位置对某个类别的支持与反对。
+
+One scale everywhere: red speaks for the class, blue against it, white says nothing; coarse maps have their numbers in
+their cells.
 """
 
 from dataclasses import dataclass
@@ -8,19 +11,18 @@ from unicodedata import east_asian_width
 
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from chapter_04_cnn_classic.figures.canvas import FILE_NAME, canvas, show, write
 
 SIDE = 160  # pixels of a tile
 STEP = SIDE + 8
-LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # what red, green and blue add to brightness
-HEAT = colormaps["inferno"]  # its lightness rises evenly with the heat: so it does in print, and to the colour-blind
-NOTES = (
-    "from 0, a map's least value, to 1, its largest:",
-    "compare places within a map, not one map with another; line: 0.5",
-)
+NUMBERED = 4  # cells a side of the largest map that has its numbers in them
+SCALE = colormaps["RdBu_r"]
+ENDS = 0.12, 0.88  # of the colour map: beyond, it is too dark for a number to be read
 
 
 @dataclass
@@ -30,77 +32,100 @@ class View:
     name: str  # the file's
     picture: Tensor  # (3, SIDE, SIDE), uint8
     titles: list[str]  # K
-    heats: dict[tuple[str, str], Tensor]  # by method and layer, "CAM" first: (K, SIDE, SIDE), from 0 to 1
-    grids: dict[str, str]  # by layer, what its maps measure: "6 × 6"
+    maps: dict[tuple[str, str], Tensor]  # by method and layer, ("CAM", "features") among them: (K, h, w)
 
 
 def explanation(view: View) -> Figure:
     """Draw in a block for each class the picture, CAM, and beside them Grad-CAM and Grad-CAM++ of each layer."""
-    layers = list(dict.fromkeys(layer for method, layer in view.heats if method != "CAM"))
+    layers = list(dict.fromkeys(layer for method, layer in view.maps if method != "CAM"))
     left, block = STEP + 34, 2 * SIDE + 110
-    figure = canvas(max(left + STEP * len(layers) - 8, 600), block * len(view.titles) + 52)
+    figure = canvas(max(left + STEP * len(layers) - 8, 4 * STEP), block * len(view.titles) + 56)
     for i, title in enumerate(view.titles):
         y = block * i
         upper, lower = y + 60, y + 90 + SIDE
         write(figure, 0, y + 20, f"What speaks for {title}?", ha="left", weight="bold", fontsize=10)
         write(figure, 0, upper - 8, shortened(view.name), ha="left", **FILE_NAME)
         show(figure, 0, upper, SIDE, view.picture)
-        write(figure, 0, lower - 8, f"CAM, {view.grids['features']}", ha="left")
-        glow(figure, 0, lower, view.picture, view.heats["CAM", "features"][i])
+        own = view.maps["CAM", "features"][i]
+        write(figure, 0, lower - 8, f"CAM, {size_of(own)}", ha="left")
+        overlay(figure, 0, lower, view.picture, own, own.abs().max().item())
         for method, top in (("Grad-CAM", upper), ("Grad-CAM++", lower)):
             write(figure, left - 16, top + SIDE // 2, method, rotation=90, va="center")
             for k, layer in enumerate(layers):
-                glow(figure, left + STEP * k, top, view.picture, view.heats[method, layer][i])
+                found = view.maps[method, layer][i]
+                overlay(figure, left + STEP * k, top, view.picture, found, found.abs().max().item())
                 if top == upper:
-                    label = f"{layer}, {view.grids[layer]}"
+                    label = f"{layer}, {size_of(found)}"
                     write(figure, left + STEP * k, top - 8, label, ha="left", fontsize=min(9, 136 / len(label)))
-    scale(figure, block * len(view.titles) + 2)
+    scale_bar(figure, block * len(view.titles) + 2, "each map's largest number, whatever it is")
     return figure
 
 
-def overview(views: list[View], columns: int = 7) -> Figure:
-    """Draw each picture, and beside it CAM for each class asked about."""
-    wide = STEP * (1 + max(len(view.titles) for view in views)) + 20  # a picture with its maps
+def overview(views: list[View], columns: int = 6) -> Figure:
+    """Draw each picture, and beside it CAM for each class asked about, all on one scale."""
+    wide = STEP * (1 + max(len(view.titles) for view in views)) + 16  # a picture with its maps
     per_row = min(max(1, columns * STEP // wide), len(views))
     high = SIDE + 40
     lines = -(-len(views) // per_row)
-    figure = canvas(max(wide * per_row - 28, 600), high * lines + 52)
+    largest = max(view.maps["CAM", "features"].abs().max().item() for view in views)
+    figure = canvas(max(wide * per_row - 24, 4 * STEP), high * lines + 56)
     for i, view in enumerate(views):
         x, y = wide * (i % per_row), high * (i // per_row) + 26
         write(figure, x, y - 8, shortened(view.name), ha="left", **FILE_NAME)
         show(figure, x, y, SIDE, view.picture)
-        for k, (title, heat) in enumerate(zip(view.titles, view.heats["CAM", "features"], strict=True), start=1):
+        for k, (title, own) in enumerate(zip(view.titles, view.maps["CAM", "features"], strict=True), start=1):
             write(figure, x + STEP * k, y - 8, title, ha="left")
-            glow(figure, x + STEP * k, y, view.picture, heat)
-    scale(figure, high * lines + 2)
+            overlay(figure, x + STEP * k, y, view.picture, own, largest)
+    scale_bar(figure, high * lines + 2, f"{largest:.1f}, the largest number of all maps")
     return figure
 
 
-def glow(figure: Figure, x: int, y: int, picture: Tensor, heat: Tensor) -> None:
-    """Draw a picture under the heat (SIDE, SIDE) of a map, and the line where it is one half."""
-    axes = show(figure, x, y, SIDE, blend(picture, heat))
-    if heat.max() > 0:
-        axes.contour(heat.numpy(), [0.5], colors="white", linewidths=0.8)
-    else:
-        write(figure, x + SIDE // 2, y + SIDE // 2, "nothing does", color="white")
+def overlay(figure: Figure, x: int, y: int, picture: Tensor, found: Tensor, largest: float) -> Axes:
+    """Draw a picture under a map (h, w), coloured from blue at -`largest` to red at `largest`."""
+    coarse = max(found.shape) <= NUMBERED
+    how = {"mode": "nearest"} if coarse else {"mode": "bilinear", "align_corners": False}
+    values = F.interpolate(found[None, None].float(), (SIDE, SIDE), **how)[0, 0] / max(largest, 1e-30)
+    axes = show(figure, x, y, SIDE, tinted(picture, values))
+    if coarse:
+        cell = SIDE / found.shape[1], SIDE / found.shape[0]
+        for i, row in enumerate(found.tolist()):
+            for k, value in enumerate(row):
+                axes.text(
+                    (k + 0.5) * cell[0], (i + 0.5) * cell[1], number(value, largest), fontsize=7,
+                    ha="center", va="center", color="black",
+                )  # fmt: skip
+        for border in range(1, found.shape[1]):
+            axes.axvline(border * cell[0] - 0.5, color="white", lw=0.6)
+        for border in range(1, found.shape[0]):
+            axes.axhline(border * cell[1] - 0.5, color="white", lw=0.6)
+    return axes
 
 
-def blend(picture: Tensor, heat: Tensor) -> Tensor:
-    """Return the picture (3, H, W) in grey, dark where heat (H, W) is 0 and glowing where it is not, from 0 to 1."""
+def number(value: float, largest: float) -> str:
+    """Write a value with as many decimals as its map's largest one needs, and a proper minus."""
+    text = f"{value:.{1 if largest >= 1 else 2}f}"
+    return text.replace("-", "\u2212") if float(text) else text.lstrip("-")
+
+
+def tinted(picture: Tensor, values: Tensor) -> Tensor:
+    """Return the picture (3, H, W) in pale grey, red where values (H, W) are near 1 and blue where they are near -1."""
     grey = picture.float().mean(dim=0) / 255  # (H, W)
-    colour = torch.from_numpy(HEAT(heat.numpy())[..., :3]).float().movedim(-1, 0)  # (3, H, W)
-    luminance = torch.einsum("c,chw->hw", LUMINANCE, colour)
-    blended = colour * (0.5 + 0.35 * grey) + (1 - luminance) * 0.38 * grey  # on any grey, the hotter the lighter
-    return (blended * 63).round() / 63  # as many shades as the eye needs, in a file of half the size
+    low, high = ENDS
+    place = low + (high - low) * (values.clamp(-1, 1) + 1) / 2
+    colour = torch.from_numpy(SCALE(place.numpy())[..., :3]).float().movedim(-1, 0)  # (3, H, W)
+    return colour * (0.6 + 0.4 * grey)
 
 
-def scale(figure: Figure, y: int) -> None:
+def scale_bar(figure: Figure, y: int, largest: str) -> None:
     """Draw what the colours stand for."""
-    ramp = torch.linspace(0, 1, SIDE)
-    bar = torch.from_numpy(HEAT(ramp.numpy())[:, :3]).movedim(-1, 0)[:, None]  # (3, 1, SIDE)
+    bar = tinted(torch.full((3, 1, SIDE), 255), torch.linspace(-1, 1, SIDE)[None])  # (3, 1, SIDE)
     show(figure, 0, y, SIDE, bar, height=16)
-    write(figure, STEP, y + 14, NOTES[0], ha="left", fontsize=8)
-    write(figure, 0, y + 40, NOTES[1], ha="left", fontsize=8)
+    write(figure, STEP, y + 14, "blue: against the class; white: 0; red: for it", ha="left", fontsize=8)
+    write(figure, 0, y + 42, f"deepest colour: {largest}", ha="left", fontsize=8)
+
+
+def size_of(found: Tensor) -> str:
+    return "{} × {}".format(*found.shape)
 
 
 def shortened(name: str, columns: int = 18) -> str:

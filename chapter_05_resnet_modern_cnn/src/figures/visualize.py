@@ -12,7 +12,7 @@ from torch import Tensor
 
 from chapter_04_cnn_classic.figures.canvas import canvas, show, write
 from chapter_05_resnet_modern_cnn.src.figures.degradation import LABELS, LOOKS
-from chapter_05_resnet_modern_cnn.src.probes.signals import typical
+from chapter_05_resnet_modern_cnn.src.probes.signals import geometric_mean
 from utils.plotting import COLOURS, new_figure
 
 BLENDS = 9  # pictures of the way from one to the other
@@ -93,7 +93,7 @@ def highways(curves: dict[str, list[list[float]]]) -> Figure:
             found, layers, colour = curves[f"{kind}_{depth}"], range(1, depth), looks["color"]
             for norms in found:
                 axes.plot(layers, norms, color=colour, lw=0.7, alpha=0.5)
-            middle = typical(found)
+            middle = geometric_mean(found)
             first = mean(norms[0] for norms in found)
             label = f"{LABELS[kind]}: {first:,.0f} × at the first"
             axes.plot(layers, middle, color=colour, lw=2, marker=looks["marker"], ms=6, markevery=[0], label=label)

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chapter_05_resnet_modern_cnn.src.model import STEMS, BasicBlock, ResNetConfig, convolution, relu
+from chapter_05_resnet_modern_cnn.src.model import STEMS, BasicBlock, Block, PreActBasicBlock, convolution, relu_
+
+KINDS = {  # what the experiments on depth compare: fields of the config
+    "plain": {"residual": False},
+    "residual": {"residual": True},
+    "residual_v2": {"residual": True, "version": "v2"},
+}
 
 
 @dataclass
@@ -24,14 +30,15 @@ class CifarConfig:
 
 
 class PaddedShortcut(nn.Module):
-    """x (B, C_in, H, W) -> (B, C_out, H / 2, W / 2), rounded up: every other pixel, and new channels of 0."""
+    """x (B, C_in, H, W) -> (B, C_out, H / stride, W / stride), rounded up: pixels left out, and new channels of 0."""
 
-    def __init__(self, c_in: int, c_out: int):
+    def __init__(self, c_in: int, c_out: int, stride: int):
         super().__init__()
-        self.new_channels = c_out - c_in
+        self.new_channels, self.stride = c_out - c_in, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.new_channels))  # the last pair: behind the channels
+        x = x[:, :, :: self.stride, :: self.stride]  # (B, C_in, h, w)
+        return F.pad(x, (0, 0, 0, 0, 0, self.new_channels))  # (B, C_out, h, w): the last pair is behind the channels
 
 
 class CifarResNet(nn.Module):
@@ -41,6 +48,7 @@ class CifarResNet(nn.Module):
     """
 
     stage_names = ["layer1", "layer2", "layer3"]
+    block: type[Block] = BasicBlock
 
     def __init__(self, config: CifarConfig):
         super().__init__()
@@ -50,37 +58,43 @@ class CifarResNet(nn.Module):
         self.config = config
         kernel, stride, _ = STEMS[config.stem]
         self.conv1 = convolution(3, config.width, kernel, stride)
-        if config.version == "v1":
-            self.bn1 = nn.BatchNorm2d(config.width)
-        plain = ResNetConfig(version=config.version, residual=False)
+        self.bn1 = nn.BatchNorm2d(config.width)
         c_in = config.width
         for i, name in enumerate(self.stage_names):
-            c_out, blocks = config.width * 2**i, []
+            c_out, stage = config.width * 2**i, nn.Sequential()
             for k in range(n):
-                block = BasicBlock(c_in, c_out, 2 if i > 0 and k == 0 else 1, plain)
-                block.residual = config.residual
-                if config.residual and c_in != c_out:
-                    block.downsample = PaddedShortcut(c_in, c_out)
-                blocks.append(block)
+                stage.append(self.block(c_in, c_out, 2 if i > 0 and k == 0 else 1, config.residual, PaddedShortcut))
                 c_in = c_out
-            self.add_module(name, nn.Sequential(*blocks))
-        if config.version == "v2":
-            self.bn_last = nn.BatchNorm2d(c_in)
+            self.add_module(name, stage)
         self.fc = nn.Linear(c_in, config.n_classes)
 
     def features(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) -> the last maps (B, 4 width, h, w)."""
-        x = self.conv1(x)  # (B, width, H / stride, W / stride)
-        if self.config.version == "v1":
-            x = relu(self.bn1(x))
-        x = self.layer3(self.layer2(self.layer1(x)))  # (B, 4 width, h, w)
-        return x if self.config.version == "v1" else relu(self.bn_last(x))
+        x = relu_(self.bn1(self.conv1(x)))  # (B, width, H / stride, W / stride)
+        return self.layer3(self.layer2(self.layer1(x)))  # (B, 4 width, h, w)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) -> logits (B, n_classes)."""
         return self.fc(self.features(x).mean(dim=(2, 3)))
 
 
+class CifarResNetV2(CifarResNet):
+    """The same of version 2's blocks, whose sums meet a norm and a ReLU behind the last one only."""
+
+    block = PreActBasicBlock
+
+    def __init__(self, config: CifarConfig):
+        super().__init__(config)
+        del self.bn1
+        self.bn_last = nn.BatchNorm2d(self.fc.in_features)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) -> the last maps (B, 4 width, h, w)."""
+        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))  # (B, 4 width, h, w)
+        return relu_(self.bn_last(x))
+
+
 def build(config: dict) -> CifarResNet:
     """Rebuild the network that a checkpoint's `config` describes."""
-    return CifarResNet(CifarConfig(**config))
+    parsed = CifarConfig(**config)
+    return {"v1": CifarResNet, "v2": CifarResNetV2}[parsed.version](parsed)

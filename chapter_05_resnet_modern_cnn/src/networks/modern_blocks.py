@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chapter_03_optimization_regularization.regularization import DropPath
-from chapter_05_resnet_modern_cnn.src.model import BasicBlock, Bottleneck, ResNetConfig, convolution, relu
+from chapter_05_resnet_modern_cnn.src.model import BasicBlock, Bottleneck, convolution, relu_
 
 
 def grouped(channels: int, kernel: int, stride: int, groups: int) -> nn.Conv2d:
@@ -55,8 +55,8 @@ class SEBasicBlock(BasicBlock):
     MACs: those of the basic block and 2 C^2 / r.
     """
 
-    def __init__(self, c_in: int, width: int, stride: int, config: ResNetConfig, reduction: int = 16):
-        super().__init__(c_in, width, stride, config)
+    def __init__(self, c_in: int, width: int, stride: int = 1, reduction: int = 16):
+        super().__init__(c_in, width, stride)
         self.se = SqueezeExcitation(width, reduction)
 
     def branch(self, x: Tensor) -> Tensor:
@@ -79,8 +79,8 @@ class ResNeXtBottleneck(Bottleneck):
 
     expansion = 2
 
-    def __init__(self, c_in: int, width: int, stride: int, config: ResNetConfig, groups: int = 32):
-        super().__init__(c_in, width, stride, config)
+    def __init__(self, c_in: int, width: int, stride: int = 1, groups: int = 32):
+        super().__init__(c_in, width, stride)
         self.conv2 = grouped(width, 3, stride, groups)
 
 
@@ -102,8 +102,8 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) -> (B, k, H, W)."""
-        x = self.conv1(relu(self.norm1(x)))  # (B, 4 k, H, W)
-        return self.conv2(relu(self.norm2(x)))
+        x = self.conv1(relu_(self.norm1(x)))  # (B, 4 k, H, W)
+        return self.conv2(relu_(self.norm2(x)))
 
 
 class DenseBlock(nn.Sequential):
@@ -139,7 +139,7 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C_in, H, W) -> (B, C_out, H / 2, W / 2), rounded down."""
-        return F.avg_pool2d(self.conv(relu(self.norm(x))), 2)
+        return F.avg_pool2d(self.conv(relu_(self.norm(x))), 2)
 
 
 # --- MobileNetV2 ------------------------------------------------------------------------------------------------------

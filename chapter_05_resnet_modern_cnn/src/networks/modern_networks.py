@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from chapter_03_optimization_regularization.regularization import drop_path_rates
-from chapter_05_resnet_modern_cnn.src.model import BasicBlock, Block, Bottleneck, ResNetConfig, convolution
+from chapter_05_resnet_modern_cnn.src.model import BasicBlock, Block, Bottleneck, convolution
 from chapter_05_resnet_modern_cnn.src.networks.modern_blocks import (
     ChannelNorm,
     ConvNeXtBlock,
@@ -42,9 +42,9 @@ def residual_stage(
     block: type[Block], c_in: int, width: int, count: int, stride: int, **options: int
 ) -> nn.Sequential:  # fmt: skip
     """Return `count` of ResNet's or ResNeXt's blocks, the first of which has the stride and changes the channels."""
-    blocks, config = [], ResNetConfig()
+    blocks = []
     for k in range(count):
-        blocks.append(block(c_in, width, stride if k == 0 else 1, config, **options))
+        blocks.append(block(c_in, width, stride if k == 0 else 1, **options))
         c_in = block.expansion * width
     return nn.Sequential(*blocks)
 

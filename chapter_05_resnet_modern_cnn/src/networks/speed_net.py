@@ -5,11 +5,15 @@ After airbench94 (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"
 layers a plain network needs none.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from utils.device import autocast
+from utils.evaluating import evaluating
 
 
 @dataclass
@@ -78,6 +82,38 @@ def whitening_filters(pictures: Tensor, side: int = 2, eps: float = 5e-4) -> Ten
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))  # (D,), (D, D) in columns
     filters = (directions / (variances + eps).sqrt()).T.view(-1, pictures.shape[1], side, side)  # (D, C, side, side)
     return torch.cat([filters, -filters])
+
+
+@torch.no_grad()
+def rescale_(convolutions: list[Tensor]) -> None:
+    """Bring each convolution's length back to sqrt(C_out), as of a matrix with orthonormal rows.
+
+    A norm follows, so it computes the same; but a step of the same length would turn a longer one by less.
+    """
+    for weight in convolutions:
+        weight.mul_(len(weight) ** 0.5 / weight.norm())
+
+
+@torch.no_grad()
+def probabilities_by_views(
+    model: SpeedNet, images: Tensor, views: int, to_input: Callable[[Tensor], Tensor], amp: str = "off"
+) -> Tensor:
+    """Return class probabilities (N, K): of the pictures as they are, or the mean over six views of each.
+
+    Six: as it is, moved by one pixel to the upper left and to the lower right, and the mirror images of the three.
+    """
+    parts = []
+    with evaluating(model):
+        for part in images.split(500):
+            x = to_input(part)  # (B, 3, H, W)
+            seen = [x]
+            if views == 6:
+                framed, side = F.pad(x, (1, 1, 1, 1), mode="reflect"), x.shape[-1]
+                seen += [framed[..., 2:, 2:], framed[..., :side, :side]]
+                seen += [view.flip(-1) for view in seen]
+            with autocast(images.device, amp):
+                parts.append(torch.stack([model(view).float() for view in seen]).mean(dim=0).softmax(dim=1))
+    return torch.cat(parts)
 
 
 def build(config: dict) -> SpeedNet:

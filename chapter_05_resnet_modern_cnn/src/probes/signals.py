@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from chapter_02_nn_basics_mlp.losses import cross_entropy
+from utils.batch_norm import recompute_batch_norm_
+from utils.shape_checks import check_labels
 
 
-def layer_norms(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[float], list[float]]:
+def norms_by_layer(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[float], list[float]]:
     """Return the loss in training mode and, by layer, the norms of its gradient by the weight and of the weight.
 
     Layers are convolutions and linear ones, from the input on. A copy of the model runs: its norms count these inputs,
@@ -24,7 +26,7 @@ def layer_norms(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, list[flo
     return loss.item(), [g.norm().item() for g in gradients], [w.norm().item() for w in weights]
 
 
-def typical(curves: list[list[float]]) -> list[float]:
+def geometric_mean(curves: list[list[float]]) -> list[float]:
     """Return the geometric mean of several curves, point by point, to four digits."""
     means = torch.tensor(curves, dtype=torch.float64).clamp(min=1e-30).log().mean(dim=0).exp()
     return [float(f"{value:.4g}") for value in means.tolist()]
@@ -32,14 +34,9 @@ def typical(curves: list[list[float]]) -> list[float]:
 
 def with_statistics(model: nn.Module, x: Tensor) -> nn.Module:
     """Return a copy in eval mode whose BatchNorms have the means and variances that the batch x (B, ...) gives them."""
-    model = copy.deepcopy(model).train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the mean over all batches since the reset: over this one
-    with torch.no_grad():
-        model(x)
-    return model.eval()
+    model = copy.deepcopy(model).eval()
+    recompute_batch_norm_(model, [x])
+    return model
 
 
 @torch.no_grad()
@@ -100,11 +97,17 @@ def maps_by_depth(model: nn.Module, x: Tensor) -> dict[str, tuple[int, Tensor]]:
 def nearest_mean_accuracy(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
     """Return how often a test row (M, C) lies nearest to the mean of its own class's training rows (N, C).
 
-    Each channel is measured in units of its deviation over the training rows, so that none counts for its scale. No
-    weight is fitted: what this can tell apart, the features have laid apart.
+    Each channel is measured in units of its standard deviation over the training rows, so that none counts for its
+    scale. No weight is fitted: what this can tell apart, the features have laid apart.
+
+    Raises:
+        ValueError: the labels are not one for each row.
     """
-    deviation = train.std(dim=0)
-    deviation[deviation == 0] = torch.inf  # a channel that never speaks does not count
+    n_classes = 1 + int(torch.cat([labels.flatten(), test_labels.flatten()]).max())
+    for rows, own in ((train, labels), (test, test_labels)):
+        check_labels(rows, own, n_classes)
+    std = train.std(dim=0)
+    std[std == 0] = torch.inf  # a channel that never speaks does not count
     means = torch.stack([train[labels == k].mean(dim=0) for k in labels.unique()])  # (K, C)
-    nearest = torch.cdist(test / deviation, means / deviation).argmin(dim=1)  # (M,)
+    nearest = torch.cdist(test / std, means / std).argmin(dim=1)  # (M,)
     return (labels.unique()[nearest] == test_labels).double().mean().item()
