@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     add_train_size_flag(parser)
     parser.add_argument("--split", default="test", choices=SPLITS, help="what to measure on, and so what to train on")
     parser.add_argument("--compare", action="store_true", help="train both types, one after the other")
-    tiny = {"dataset": "shapes", "train_size": 60, "epochs": 3, "batch_size": 20, "width": 4, "amp": "off"}
+    tiny = {"dataset": "shapes", "train_size": 64, "epochs": 3, "batch_size": 20, "width": 4, "amp": "off"}
     tiny |= {"small_side": 32}
     words = sys.argv[1:] if argv is None else argv
     args = begin(parser, words, tiny)

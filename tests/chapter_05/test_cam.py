@@ -28,7 +28,8 @@ from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
 from utils.pictures import read_picture
 
-SHIPPED = ROOT / "chapter_05_resnet_modern_cnn/checkpoints/resnet18_stl10.pth"
+CHAPTER = ROOT / "chapter_05_resnet_modern_cnn"
+SHIPPED = CHAPTER / "checkpoints/resnet18_stl10.pth"
 NETWORKS = {
     "v1": {"version": "v1", "stem": "96"},
     "v2": {"version": "v2", "stem": "96"},
@@ -489,6 +490,35 @@ def test_cells_hold_their_maps_numbers_on_one_scale():
     redness = {place: pixel[0] - pixel[2] for place, pixel in pixels.items()}
     assert redness[0, 0, 0] > redness[1, 1, 1] > redness[1, 0, 0] > abs(redness[0, 1, 1]), "4, 2, 1, 0 on one scale"
     assert redness[0, 0, 1] < redness[1, 1, 0] < 0
+
+
+def test_a_users_pictures_keep_all_their_colours(tmp_path, model_path, capsys):
+    photograph(tmp_path / "x.png")
+    ask(capsys, model_path, "--image_path", tmp_path / "x.png", "--layers", "layer2", "--out_dir", tmp_path / "out")
+    with Image.open(tmp_path / "out/cam_vis/x.png") as figure:
+        assert figure.mode in ("RGB", "RGBA") and len(figure.convert("RGB").getcolors(10**6)) > 1000
+
+
+def test_the_account_that_ships_is_the_shipped_networks():
+    """The README quotes these numbers: each cell is what the network says of the shipped drawing."""
+    final = json.loads((CHAPTER / "results/cam_vis/cam.json").read_text(encoding="utf-8"))["final"]
+    model, about = load_model(SHIPPED, build, torch.device("cpu"))
+    assert final["count"] == 10
+    for row in final["pictures"]:
+        if row["file"] in ("bird.png", "ship.png"):
+            x = to_input(read_picture(CHAPTER / "images" / row["file"], about["image_size"])[None])
+            (answer,) = row["classes"]
+            found = cam(model, x, about["classes"].index(answer["class"]))[0]
+            torch.testing.assert_close(found, torch.tensor(answer["cam"]), rtol=0, atol=1e-3)
+            assert answer["cam_mean"] + answer["bias"] == pytest.approx(answer["logit"], abs=1e-4)
+
+
+def test_what_the_readme_says_of_the_maps():
+    final = json.loads((CHAPTER / "results/cam_vis/cam.json").read_text(encoding="utf-8"))["final"]
+    maps = {row["file"].split(".")[0]: np.array(row["classes"][0]["cam"]) for row in final["pictures"]}
+    bird, ship = maps["bird"], maps["ship"]
+    assert bird[1:3, 1:3].sum() / bird.sum() == pytest.approx(0.14, abs=0.005)
+    assert (ship[3] > ship.mean()).all() and (ship[1:, 0] > ship.mean()).all() and (ship[0] < ship.mean()).all()
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_what_a_training_records(tmp_path):
     results = read(tmp_path / "resnet18_shapes.json")
     final = results["final"]
     assert {"test_accuracy", "test_accuracy_flip", "train_loss", "train_accuracy", "macs"} <= final.keys()
-    assert final["split"] == "test" and final["test_count"] == 15 and final["processes"] == 1
+    assert final["split"] == "test" and final["test_count"] == 16 and final["processes"] == 1
     assert [row["epoch"] for row in results["history"]] == [1, 2, 3]
     model, about = load_model(tmp_path / "resnet18_shapes.pth", build, CPU)
     assert final["parameters"] == sum(p.numel() for p in model.parameters())
@@ -182,7 +182,7 @@ def test_a_shipped_file_is_small_enough():
 
 def test_mistakes_end_in_one_clear_line(tmp_path, monkeypatch):
     flags = [*TINY, "--out_dir", str(tmp_path)]
-    with pytest.raises(UserError, match="there are 60 pictures"):
+    with pytest.raises(UserError, match="there are 64 pictures"):
         script.main([*flags, "--batch_size", "500"])
     with pytest.raises(UserError, match="lower --lr"):
         script.main([*flags, "--lr", "1e38"])
