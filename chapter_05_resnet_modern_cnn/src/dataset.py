@@ -14,6 +14,7 @@ from torchvision.datasets import STL10
 
 from chapter_04_cnn_classic import dataset as chapter_4
 from chapter_04_cnn_classic.dataset import Pictures
+from utils.data import read_cached_images
 from utils.errors import UserError
 from utils.file_io_util import atomic_write, download, has_md5
 from utils.shapes import CLASSES, shapes
@@ -87,26 +88,8 @@ def stl10(root: Path, train: bool) -> Pictures:
     cache = root / "stl10" / ("train.npz" if train else "test.npz")
     if not cache.exists():
         _convert(root, train, cache)
-    try:
-        with np.load(cache) as arrays:
-            images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-    except Exception as error:  # a damaged archive fails in many ways
-        raise UserError(f"{cache} is damaged: delete it, and it will be made again") from error
-    _check(cache, images, labels, COUNTS[train])
-    return images.permute(0, 3, 1, 2), labels.long()  # (N, 3, 96, 96) in channels_last: a view of (N, 96, 96, 3)
-
-
-def _check(path: Path, images: Tensor, labels: Tensor, count: int) -> None:
-    """Refuse a file that is whole, but not what its name says: a cache has no checksum to be known by."""
-    wanted = {"images": (count, SIDE, SIDE, 3), "labels": (count,)}
-    found = {"images": tuple(images.shape), "labels": tuple(labels.shape)}
-    if found != wanted or images.dtype != torch.uint8 or labels.is_floating_point():
-        complaint = f"it should hold bytes {wanted['images']} and labels {wanted['labels']}, and holds {found}"
-    elif not 0 <= labels.min() <= labels.max() < len(STL10_CLASSES):
-        complaint = f"its labels go from {labels.min()} to {labels.max()}"
-    else:
-        return
-    raise UserError(f"{path} is not STL-10: {complaint}; delete it, and it will be made again")
+    images, labels = read_cached_images(cache, (COUNTS[train], SIDE, SIDE, 3), len(STL10_CLASSES))
+    return images.permute(0, 3, 1, 2), labels  # (N, 3, 96, 96) in channels_last: a view of (N, 96, 96, 3)
 
 
 def _convert(root: Path, train: bool, cache: Path) -> None:

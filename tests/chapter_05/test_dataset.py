@@ -198,7 +198,7 @@ def test_a_file_that_is_not_stl10_is_never_trained_on(name, tmp_path, monkeypatc
     assert len(dataset.stl10(tmp_path, train=True)[1]) == 6
     images, labels = FOREIGN[name]
     np.savez(path, images=images, labels=labels)
-    with pytest.raises(UserError, match=r"train\.npz (is not STL-10|is damaged).*delete it"):
+    with pytest.raises(UserError, match=r"train\.npz (holds another data set|is damaged).*delete it"):
         dataset.stl10(tmp_path, train=True)
 
 
