@@ -176,6 +176,19 @@ def test_counting_by_breakpoints_agrees_with_counting_by_samples(activation):
     assert exact == sampled > 5
 
 
+def test_random_networks_stop_bending_because_the_signal_shrinks():
+    """PyTorch's start divides the variance by 6 in each layer; undone, each layer adds about a piece a unit."""
+    network = MLP(MLPConfig(d_in=1, d_hidden=16, n_hidden=12))
+    shrinking = count_linear_regions(network, -3.0, 3.0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.shape == (16, 16):
+                parameter.mul_(6**0.5)
+    steady = count_linear_regions(network, -3.0, 3.0)
+    assert shrinking < 12 * 16 / 3
+    assert 12 * 16 / 2 < steady < 12 * 16 * 2
+
+
 def test_a_switch_that_the_output_does_not_feel_makes_no_piece():
     network = sawtooth(1)
     network.head.weight.data[0, 1] = 0
