@@ -28,7 +28,7 @@ def load(name: str, split: str, root: Path, count: int = 4000) -> tuple[Pictures
     return *((x.float().mean(dim=1, keepdim=True).byte(), y) for x, y in (train, held_out)), CLASSES
 
 
-def few(images: Tensor, labels: Tensor, per_class: int, seed: int = 0) -> Pictures:
+def balanced_subset(images: Tensor, labels: Tensor, per_class: int, seed: int = 0) -> Pictures:
     """Choose `per_class` pictures of each class at random; the same ones for the same seed."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)
     chosen = torch.cat([order[labels[order] == k][:per_class] for k in labels.unique()])

@@ -13,9 +13,8 @@ import argparse
 import copy
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,24 +29,72 @@ from chapter_03_optimization_regularization.normalization import NORMS
 from chapter_03_optimization_regularization.optimizers.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
 from utils.batch_norm import recompute_batch_norm_
-from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
+from utils.cli import add_amp_flag, add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
+from utils.rate_search import best_rate, search_rates
 from utils.results import write_results
 from utils.seed import set_seed
+from utils.spread import over_seeds
 from utils.timer import Timer
 
 HELD_OUT = 2000  # validation pictures that choose
 HALF_DECADE = math.sqrt(10)
+REACH = 3  # rates by which a grid grows at most, at either end
 RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
 
 
 def main(argv: list[str] | None = None) -> None:
+    args, timer = parse(argv), Timer()
+    train_set, validation, _ = load(args.dataset, "validation", args.data_root)
+    validation = tuple(t[:HELD_OUT] for t in validation)
+    if max(args.batch_sizes[-1], args.batch_size) > min(args.pictures, len(train_set[1])):
+        raise UserError("a batch is larger than --pictures, or than the training set")
+    small = args.batch_sizes[0]
+    trials = Trials(train_set, validation, args)
+    rates, lr_table = lr_axis(trials, args)
+    depth_table = depth_axis(trials, args, lr_table)
+    batch_table = batch_axis(trials, args, rates)
+    start = {norm: scaled(rates[norm], small, args) for norm in ("batch", "group")}
+    tuning, per_seed, test_count = small_batch(trials, args, start)
+    x = to_input(validation[0][:64].to(args.device))
+    signals = [measure_signals(norm, args.depths[-1], args.width, x, args.seed) for norm in NORMS]
+    trials.bar.close()
+
+    accuracies = over_seeds(per_seed, ["batch", "group", "batch_recomputed", "gap"])
+    final = {
+        "learning_rates": [row["lr"] for row in lr_table[0]["trials"]],
+        "depths": args.depths,
+        "batch_size": args.batch_size,
+        "batch_sizes": args.batch_sizes,
+        "lr_table": lr_table,
+        "depth_table": depth_table,
+        "batch_table": batch_table,
+        **{f"batch{small}_{norm}_lr": best_rate(scores) for norm, scores in tuning.items()},
+        **{f"batch{small}_{name}": value for name, value in accuracies.items()},
+        f"batch{small}_tuning": {norm: rows_of(scores) for norm, scores in tuning.items()},
+        "test_count": test_count,
+        "signals": signals,
+        "split_of_tables": "validation",
+        "validation_count": len(validation[1]),
+        "seconds": timer.seconds,
+    }
+    write_results(args.out_dir / "exp_normalization.json", args, final, per_seed=per_seed)
+    drawn = {"sweeps": figures.sweeps(final), "signals": figures.signals(signals)}
+    drawn[f"batch{small}"] = figures.small_batch(final, per_seed, small)
+    for name, figure in drawn.items():
+        save_figure(figure, args.out_dir / f"exp_normalization_{name}.png")
+    report(final, small)
+    print(f"written to {args.out_dir}")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     add_data_flag(parser)
-    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS, help="what to learn")
-    parser.add_argument("--amp", default="off", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
+    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS, help="photographs, or drawn shapes")
+    add_amp_flag(parser, default="off")
     parser.add_argument("--width", type=positive, default=32, help="channels of every layer")
     parser.add_argument("--pictures", type=positive, default=8192, help="how many each training sees")
     parser.add_argument("--depths", type=positive, nargs="+", default=[10, 20, 30, 40, 50], help="convolutions")
@@ -58,43 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     tiny = {"dataset": "shapes", "width": 8, "pictures": 64, "depths": [2, 3], "lr": [1e-3, 1e-2]}
     args = begin(parser, argv, dry_run=tiny | {"batch_sizes": [2, 16], "batch_size": 16, "runs": 2})
     args.depths, args.lr, args.batch_sizes = sorted(args.depths), sorted(args.lr), sorted(args.batch_sizes)
-
-    timer = Timer()
-    train_set, validation, _ = load(args.dataset, "validation", args.data_root)
-    validation = tuple(t[:HELD_OUT] for t in validation)
-    if max(args.batch_sizes[-1], args.batch_size) > min(args.pictures, len(train_set[1])):
-        raise UserError("a batch is larger than --pictures, or than the training set")
-    small = args.batch_sizes[0]
-    trials = Trials(train_set, validation, args)
-    rates, lr_table = lr_axis(trials, args)
-    depth_table = depth_axis(trials, args, lr_table)
-    batch_table = batch_axis(trials, args, rates)
-    duel, per_seed = small_batch(trials, args, {n: scaled(rates[n], small, args) for n in ("batch", "group")})
-    x = to_input(validation[0][:64].to(args.device))
-    signals = [measure_signals(norm, args.depths[-1], args.width, x, args.seed) for norm in NORMS]
-    trials.bar.close()
-
-    final = {
-        "learning_rates": [row["lr"] for row in lr_table[0]["trials"]],
-        "depths": args.depths,
-        "batch_size": args.batch_size,
-        "batch_sizes": args.batch_sizes,
-        "lr_table": lr_table,
-        "depth_table": depth_table,
-        "batch_table": batch_table,
-        **duel,
-        "signals": signals,
-        "split_of_tables": "validation",
-        "validation_count": len(validation[1]),
-        "seconds": timer.seconds,
-    }
-    write_results(args.out_dir / "exp_normalization.json", args, final, per_seed=per_seed)
-    drawn = {"sweeps": figures.sweeps(final), "signals": figures.signals(signals)}
-    drawn[f"batch{small}"] = figures.small_batch(duel, per_seed, small)
-    for name, figure in drawn.items():
-        save_figure(figure, args.out_dir / f"exp_normalization_{name}.png")
-    report(final, small)
-    print(f"written to {args.out_dir}")
+    return args
 
 
 class Run(NamedTuple):
@@ -130,29 +141,9 @@ class Trials:
         return self.done[key]
 
 
-def tune(
-    norms: list[str], grids: dict[str, list[float]], trial: Callable[[str, float], Run], reach: int = 3
-) -> dict[str, list[dict]]:
-    """Try each norm's rates; while a best one lies at an edge, every norm gets one more beyond that edge.
-
-    Returns:
-        for each norm its trials by rising rate. `reach` bounds how far a grid grows at either end.
-    """
-    found = {norm: [{"lr": lr, "accuracy": trial(norm, lr).accuracy} for lr in grids[norm]] for norm in norms}
-    for end, factor in ((0, 1 / HALF_DECADE), (-1, HALF_DECADE)):
-        for _ in range(reach):
-            if not any(best(rows) is rows[end] for rows in found.values()):
-                break
-            for norm, rows in found.items():
-                lr = rows[end]["lr"] * factor
-                row = {"lr": lr, "accuracy": trial(norm, lr).accuracy}
-                rows.insert(0 if end == 0 else len(rows), row)
-    return found
-
-
-def best(rows: list[dict]) -> dict:
-    """Return the trial of highest accuracy; of equals, the one of lowest rate."""
-    return max(rows, key=lambda row: row["accuracy"])
+def rows_of(scores: dict[float, float]) -> list[dict[str, float]]:
+    """Return the rates and accuracies of a search as the rows of a table."""
+    return [{"lr": lr, "accuracy": accuracy} for lr, accuracy in scores.items()]
 
 
 def scaled(lr: float, batch_size: int, args: argparse.Namespace) -> float:
@@ -162,10 +153,13 @@ def scaled(lr: float, batch_size: int, args: argparse.Namespace) -> float:
 
 def lr_axis(trials: Trials, args: argparse.Namespace) -> tuple[dict[str, float], list[dict]]:
     """Sweep the learning rate in the shallowest network; return each norm's best one, and the table."""
-    grids = dict.fromkeys(NORMS, args.lr)
-    found = tune(list(NORMS), grids, lambda norm, lr: trials(norm, args.depths[0], lr, args.batch_size, args.seed))
-    rates = {norm: best(rows)["lr"] for norm, rows in found.items()}
-    return rates, [{"norm": norm, "best_lr": rates[norm], "trials": rows} for norm, rows in found.items()]
+
+    def accuracy(norm: str, lr: float) -> float:
+        return trials(norm, args.depths[0], lr, args.batch_size, args.seed).accuracy
+
+    found = search_rates(accuracy, dict.fromkeys(NORMS, args.lr), HALF_DECADE, REACH)
+    rates = {norm: best_rate(scores) for norm, scores in found.items()}
+    return rates, [{"norm": norm, "best_lr": rates[norm], "trials": rows_of(found[norm])} for norm in found]
 
 
 def depth_axis(trials: Trials, args: argparse.Namespace, lr_table: list[dict]) -> list[dict]:
@@ -193,44 +187,41 @@ def batch_axis(trials: Trials, args: argparse.Namespace, rates: dict[str, float]
 
 def small_batch(
     trials: Trials, args: argparse.Namespace, start: dict[str, float]
-) -> tuple[dict[str, object], list[dict]]:
+) -> tuple[dict[str, dict[float, float]], list[dict], int]:
     """Tune BatchNorm and GroupNorm at the smallest batch, train them from several seeds, and test.
 
     BatchNorm is tested twice: as it is, and with running statistics measured anew on 2,000 training pictures.
+
+    Returns:
+        the scores of each norm's rates, a row for each seed, and how many pictures were tested.
     """
     small, depth = args.batch_sizes[0], args.depths[0]
     grids = {norm: [lr / HALF_DECADE, lr, lr * HALF_DECADE] for norm, lr in start.items()}
-    found = tune(list(grids), grids, lambda norm, lr: trials(norm, depth, lr, small, args.seed))
+    tuning = search_rates(
+        lambda norm, lr: trials(norm, depth, lr, small, args.seed).accuracy, grids, HALF_DECADE, REACH
+    )
     _, test, _ = load(args.dataset, "test", args.data_root)
     test = tuple(t.to(args.device) for t in test)
 
     per_seed = []
-    for k in range(args.runs):
-        row = {"seed": args.seed + k}
-        for norm, rows in found.items():
-            done = trials(norm, depth, best(rows)["lr"], small, args.seed + k)
+    for seed in range(args.seed, args.seed + args.runs):
+        row = {"seed": seed}
+        for norm, scores in tuning.items():
+            done = trials(norm, depth, best_rate(scores), small, seed)
             row[norm] = score(probabilities(done.model, test[0], to_input=to_input), test[1])[0]
-            row[f"{norm}_loss"] = thin(done.losses)
-        model = copy.deepcopy(trials("batch", depth, best(found["batch"])["lr"], small, args.seed + k).model)
+            row[f"{norm}_loss"] = downsampled(done.losses)
+        model = copy.deepcopy(trials("batch", depth, best_rate(tuning["batch"]), small, seed).model)
         recompute_batch_norm_(model, (to_input(part) for part in trials.train_set[0][:2000].split(500)))
         row["batch_recomputed"] = score(probabilities(model, test[0], to_input=to_input), test[1])[0]
         per_seed.append(row | {"gap": row["group"] - row["batch"]})
-    duel = {f"batch{small}_{norm}_lr": best(rows)["lr"] for norm, rows in found.items()}
-    for name in ("batch", "group", "batch_recomputed", "gap"):
-        values = [row[name] for row in per_seed]
-        duel |= {f"batch{small}_{name}": mean(values), f"batch{small}_{name}_std": spread(values)}
-    return duel | {f"batch{small}_tuning": found, "test_count": len(test[1])}, per_seed
+    return tuning, per_seed, len(test[1])
 
 
-def thin(losses: list[float], points: int = 64) -> list[float]:
+def downsampled(losses: list[float], points: int = 64) -> list[float]:
     """Average neighbouring steps until so many numbers are left."""
     losses = [loss for loss in losses if math.isfinite(loss)]  # the last one of a training that broke off is not
     size = max(1, len(losses) // points)
     return [mean(losses[i : i + size]) for i in range(0, len(losses) - size + 1, size)]
-
-
-def spread(values: list[float]) -> float:
-    return stdev(values) if len(values) > 1 else 0.0
 
 
 def report(final: dict, small: int) -> None:

@@ -14,10 +14,9 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable
 from itertools import pairwise, product
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -35,11 +34,13 @@ from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SAM
 from chapter_03_optimization_regularization.optimizers.schedules import cosine
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
-from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
+from utils.cli import add_amp_flag, add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
 from utils.errors import UserError
+from utils.rate_search import best_rate, search_rate
 from utils.results import write_results
 from utils.seed import set_seed
+from utils.spread import mean_and_std
 
 MIDDLE = {  # k of the grid's middle; its rates are 10^(k / 2)
     "sgd": 0, "momentum": -1, "nesterov": -1, "adagrad": -3, "adadelta": 2, "rmsprop": -5, "adam": -4, "amsgrad": -4,
@@ -47,17 +48,56 @@ MIDDLE = {  # k of the grid's middle; its rates are 10^(k / 2)
 }  # fmt: skip
 SAMS = {"sam", "sam_half"}
 DECOUPLED = {"adamw", "lion", "muon"}
-HIKERS = OPTIMIZERS.keys() - {"muon", "adamw"}  # a point is no matrix for Muon; without decay AdamW is Adam
+ON_LANDSCAPES = OPTIMIZERS.keys() - {"muon", "adamw"}  # a point is no matrix for Muon; without decay AdamW is Adam
 LANDSCAPE_RATES = [10 ** (k / 3) for k in range(-12, 7)]  # from 0.0001 to 100
 WINDOW = 10  # steps over which a loss is averaged
 GUESS = math.log(10)  # the loss of ten equal probabilities
 
 
 def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    arms = list(dict.fromkeys(args.optimizers))
+    train_set, held_out = pictures("validation", args)
+    if args.batch_size > len(train_set[1]):
+        raise UserError(f"--batch_size {args.batch_size}: there are {len(train_set[1])} pictures to train on")
+    walkers = [arm for arm in arms if arm in ON_LANDSCAPES]
+    total = len(walkers) * len(LANDSCAPES) + len(arms) * (args.trials + args.runs)
+    with tqdm(total=total, unit="run") as bar:
+        landscapes = [walk(arm, args.landscape_steps, bar) for arm in walkers]
+        tried = {arm: tune(arm, train_set, held_out, bar, args) for arm in arms}
+        rates = {arm: best_rate(scores) for arm, scores in tried.items()}
+        test_set = pictures("test", args)[1]
+        runs: dict[str, list[Training]] = {arm: [] for arm in arms}
+        for k, arm in product(range(1, args.runs + 1), arms):  # in turn: a slow moment of the machine hits all arms
+            bar.set_postfix_str(f"{arm}, run {k}")
+            runs[arm].append(train_and_measure(arm, rates[arm], args.seed + k, train_set, test_set, args))
+            bar.update()
+
+    rows, deadline = table(tried, runs, args.steps)
+    final = {
+        "deadline_seconds": deadline,
+        "table": rows,
+        "landscapes": landscapes,
+        "rates": [{"optimizer": arm, "lr": lr, "accuracy": tried[arm][lr]} for arm in arms for lr in tried[arm]],
+        "validation_count": len(held_out[1]),
+        "test_count": len(test_set[1]),
+        "split": "test",
+    }
+    curves = {arm: average_curve([training.losses for training in runs[arm]]) for arm in arms}
+    history, per_seed = thinned(curves, args.steps), by_seed(runs, args.seed)
+    write_results(args.out_dir / "exp_optimization.json", args, final, history, per_seed)
+    save_small(plots.sensitivity(tried, rows), args.out_dir / "exp_optimization_rates.png")
+    save_small(plots.losses(curves, rows, deadline), args.out_dir / "exp_optimization_loss.png")
+    print_tables(final)
+    print(f"written to {args.out_dir}")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     add_data_flag(parser)
-    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS, help="what to learn")
+    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS, help="photographs, or drawn shapes")
     parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
     parser.add_argument("--optimizers", nargs="+", default=list(MIDDLE), choices=MIDDLE, help="which to compare")
     parser.add_argument("--trials", type=positive, default=7, help="learning rates to try, two in a factor of ten")
@@ -67,57 +107,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--width", type=positive, default=8, help="channels of the first of three stages")
     parser.add_argument("--weight_decay", type=amount, default=0.05, help="of adamw, lion and muon; others have none")
     parser.add_argument("--landscape_steps", type=positive, default=2000, help="steps on a landscape")
-    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
+    add_amp_flag(parser)
     tiny = {"dataset": "shapes", "train_size": 200, "trials": 1, "runs": 2, "steps": 3, "batch_size": 20, "width": 2}
-    args = begin(parser, argv, dry_run=tiny | {"landscape_steps": 5, "amp": "off"})
+    return begin(parser, argv, dry_run=tiny | {"landscape_steps": 5, "amp": "off"})
 
-    arms = list(dict.fromkeys(args.optimizers))
-    train_set, held_out = pictures("validation", args)
-    if args.batch_size > len(train_set[1]):
-        raise UserError(f"--batch_size {args.batch_size}: there are {len(train_set[1])} pictures to train on")
-    hikes = {arm: {"optimizer": arm} for arm in arms if arm in HIKERS}
-    total = len(hikes) * len(LANDSCAPES) + len(arms) * (args.trials + args.runs)
-    with tqdm(total=total, unit="run") as bar:
-        for arm, (place, landscape) in product(hikes, LANDSCAPES.items()):
-            bar.set_postfix_str(f"{arm} on {place}")
-            found = quickest(landscape, OPTIMIZERS[arm], LANDSCAPE_RATES, args.landscape_steps)
-            hikes[arm] |= {f"{place}_{key}": found[key] for key in ("steps", "lr", "height")}
-            bar.update()
-        tried = {arm: tune(arm, train_set, held_out, bar, args) for arm in arms}
-        rates = {arm: max(found, key=found.get) for arm, found in tried.items()}
-        test_set = pictures("test", args)[1]
-        runs: dict[str, list[Training]] = {arm: [] for arm in arms}
-        for k, arm in product(range(1, args.runs + 1), arms):  # in turn: a slow moment of the machine hits all arms
-            bar.set_postfix_str(f"{arm}, run {k}")
-            runs[arm].append(train(arm, rates[arm], args.seed + k, train_set, test_set, args))
-            bar.update()
 
-    rows, deadline = table(tried, runs, args.steps)
-    final = {
-        "deadline_seconds": deadline,
-        "table": rows,
-        "landscapes": list(hikes.values()),
-        "rates": [{"optimizer": arm, "lr": lr, "accuracy": tried[arm][lr]} for arm in arms for lr in tried[arm]],
-        "validation_count": len(held_out[1]),
-        "test_count": len(test_set[1]),
-        "split": "test",
-    }
-    per_seed = []
-    for k in range(args.runs):
-        results = {f"{arm}_test_accuracy": runs[arm][k].accuracy for arm in arms}
-        results |= {f"{arm}_train_loss": trailing(runs[arm][k].losses) for arm in arms}
-        per_seed.append({"seed": args.seed + 1 + k} | results)
-    curves = {arm: average_curve([training.losses for training in runs[arm]]) for arm in arms}
-    every = max(1, args.steps // 40)
-    history = [
-        {"step": n} | {arm: curve[n - 1] for arm, curve in curves.items() if n <= len(curve)}
-        for n in range(every, args.steps + 1, every)
-    ]
-    write_results(args.out_dir / "exp_optimization.json", args, final, history, per_seed)
-    save_small(plots.sensitivity(tried, rows), args.out_dir / "exp_optimization_rates.png")
-    save_small(plots.losses(curves, rows, deadline), args.out_dir / "exp_optimization_loss.png")
-    print_tables(final)
-    print(f"written to {args.out_dir}")
+def walk(arm: str, steps: int, bar: tqdm) -> dict:
+    """Return on each landscape the steps after which an optimizer is at rest, at which rate, and how high it stays."""
+    row = {"optimizer": arm}
+    for place, landscape in LANDSCAPES.items():
+        bar.set_postfix_str(f"{arm} on {place}")
+        found = quickest(landscape, OPTIMIZERS[arm], LANDSCAPE_RATES, steps)
+        row |= {f"{place}_{key}": found[key] for key in ("steps", "lr", "height")}
+        bar.update()
+    return row
 
 
 # ---- trainings ------------------------------------------------------------------------------------------------------
@@ -159,7 +162,7 @@ def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(model(x).float(), y)
 
 
-def train(
+def train_and_measure(
     arm: str, lr: float, seed: int, train_set: Pictures, held_out: Pictures, args: argparse.Namespace
 ) -> Training:
     """Train a network, then measure it. Its first weights and the order of the pictures depend on the seed alone."""
@@ -191,31 +194,14 @@ def train(
 def tune(arm: str, train_set: Pictures, held_out: Pictures, bar: tqdm, args: argparse.Namespace) -> dict[float, float]:
     """Return the validation accuracy at each learning rate that was tried."""
 
-    def trial(k: int) -> float:
-        lr = 10 ** (k / 2)
+    def accuracy(lr: float) -> float:
         bar.set_postfix_str(f"{arm}, rate {lr:.2g}")
-        return train(arm, lr, args.seed, train_set, held_out, args).accuracy
+        bar.update()
+        return train_and_measure(arm, lr, args.seed, train_set, held_out, args).accuracy
 
     first = MIDDLE[arm] - args.trials // 2
-    found = search(trial, range(first, first + args.trials), bar)
-    return {10 ** (k / 2): found[k] for k in sorted(found)}
-
-
-def search(trial: Callable[[int], float], ks: range, bar: tqdm) -> dict[int, float]:
-    """Try all of `ks`, then one beyond them while the best is the first or the last; at most twice as many in all."""
-    found = {}
-    for k in ks:
-        found[k] = trial(k)
-        bar.update()
-    while len(found) < 2 * len(ks):
-        best = max(found, key=found.get)
-        if min(found) < best < max(found):
-            break
-        k = best - 1 if best == min(found) else best + 1
-        bar.total += 1
-        found[k] = trial(k)
-        bar.update()
-    return found
+    grid = [10 ** (k / 2) for k in range(first, first + args.trials)]
+    return search_rate(accuracy, grid, ratio=10**0.5, reach=args.trials)
 
 
 # ---- what it comes to -----------------------------------------------------------------------------------------------
@@ -227,14 +213,14 @@ def table(tried: dict[str, dict], runs: dict[str, list[Training]], steps: int) -
     deadline = steps * min(seconds.values())
     rows = []
     for arm, found in tried.items():
-        lr = max(found, key=found.get)
+        lr = best_rate(found)
         decades, is_open = plateau(found)
         n = max(1, int(deadline / seconds[arm] + 1e-9))  # steps that it has made by then
         row = {"optimizer": arm, "lr": lr, "trials": len(found), "validation_accuracy": found[lr]}
         row |= {"plateau_decades": decades, "plateau_open": is_open}
-        row |= spread("test_accuracy", [r.accuracy for r in runs[arm]])
-        row |= spread("train_loss", [trailing(r.losses) for r in runs[arm]])
-        row |= spread("deadline_loss", [trailing(r.losses[:n]) for r in runs[arm]])
+        row |= mean_and_std("test_accuracy", [r.accuracy for r in runs[arm]])
+        row |= mean_and_std("train_loss", [trailing(r.losses) for r in runs[arm]])
+        row |= mean_and_std("deadline_loss", [trailing(r.losses[:n]) for r in runs[arm]])
         row |= {"step_seconds": seconds[arm], "train_seconds": seconds[arm] * len(runs[arm][0].losses)}
         rows.append(row)
     return rows, deadline
@@ -246,7 +232,7 @@ def plateau(found: dict[float, float], within: float = 0.02) -> tuple[float, boo
     Between the rates that were tried it is taken to be straight. True, if the plateau reaches the edge of the grid:
     it may be wider then.
     """
-    rates, best = sorted(found), max(found, key=found.get)
+    rates, best = sorted(found), best_rate(found)
     bar = found[best] - within
     width, is_open = 0.0, False
     for side in ([r for r in rates if r >= best], [r for r in reversed(rates) if r <= best]):
@@ -271,8 +257,22 @@ def average_curve(runs: list[list[float]]) -> list[float]:
     return [trailing(by_step[:n]) for n in range(1, len(by_step) + 1)]
 
 
-def spread(name: str, values: list[float]) -> dict[str, float]:
-    return {name: mean(values), f"{name}_std": stdev(values) if len(values) > 1 else 0.0}
+def thinned(curves: dict[str, list[float]], steps: int, rows: int = 40) -> list[dict]:
+    """Return about so many rows of the averaged losses, each of all arms that have come that far."""
+    every = max(1, steps // rows)
+    return [
+        {"step": n} | {arm: curve[n - 1] for arm, curve in curves.items() if n <= len(curve)}
+        for n in range(every, steps + 1, every)
+    ]
+
+
+def by_seed(runs: dict[str, list[Training]], seed: int) -> list[dict]:
+    """Return a row for each seed: every arm's test accuracy and last training loss."""
+    rows = [{"seed": seed + k} for k in range(1, 1 + min(map(len, runs.values())))]
+    for arm, trainings in runs.items():
+        for row, training in zip(rows, trainings, strict=True):
+            row |= {f"{arm}_test_accuracy": training.accuracy, f"{arm}_train_loss": trailing(training.losses)}
+    return rows
 
 
 def print_tables(final: dict) -> None:

@@ -12,11 +12,7 @@ this choice for both, their difference is the gain. The test set is read last.
 
 import argparse
 import sys
-import time
-from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, stdev
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -24,17 +20,20 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, few, load, to_input
+from chapter_03_optimization_regularization.dataset import DATASETS, Pictures, balanced_subset, load
+from chapter_03_optimization_regularization.experiments.bench import Bench, Setting, Trial, best
 from chapter_03_optimization_regularization.experiments.calibration import calibration_error, mask_averages, reliability
-from chapter_03_optimization_regularization.experiments.recipe import Recipe, train_by_recipe
+from chapter_03_optimization_regularization.experiments.recipe import Recipe
 from chapter_03_optimization_regularization.figures import regularization as figures
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
-from chapter_03_optimization_regularization.training import probabilities, score
-from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
+from chapter_03_optimization_regularization.training import score
+from utils.cli import add_amp_flag, add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
+from utils.errors import UserError
 from utils.plotting import save_figure
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.spread import over_seeds
+from utils.timer import Timer
 
 ARMS = {
     "nothing": Recipe(),
@@ -52,79 +51,55 @@ ARMS = {
     "combination": Recipe(weight_decay=0.05, shift=1, cutmix=1.0, norm="batch", ema=0.99, views=2),
 }
 LONGER = {arm: f"{arm}, longer" for arm in ("nothing", "combination")}
-MIDDLE = -6  # of the grid of learning rates: 10^(k / 3)
-
-
-class Trial(NamedTuple):
-    k: int  # the learning rate was 10^(k / 3)
-    steps: int
-    accuracy: float  # on the validation pictures
-
-
-class Bench:
-    """Trains networks that differ in recipe, learning rate, length and seed alone, and remembers them."""
-
-    def __init__(self, args: argparse.Namespace, bar: tqdm):
-        train_set, held_out, classes = load(args.dataset, "validation", args.data_root, args.train_size)
-        self.args, self.bar, self.n_classes = args, bar, len(classes)
-        self.seeds = range(args.seed, args.seed + args.runs)
-        self.train_sets = [self._move(few(*train_set, args.per_class, seed)) for seed in self.seeds]
-        self.validation = self._move(t[: args.validation_size] for t in held_out)
-        self.networks: dict[tuple, CNN] = {}
-
-    def test_set(self) -> Pictures:
-        return self._move(load(self.args.dataset, "test", self.args.data_root, self.args.train_size)[1])
-
-    def _move(self, pictures: Iterable[Tensor]) -> Pictures:
-        return tuple(t.to(self.args.device) for t in pictures)
-
-    def network(self, recipe: Recipe, k: int, steps: int, run: int) -> CNN:
-        """Return the network that this training makes; `run` counts the seeds from 0."""
-        key = recipe, k, steps, run
-        if key not in self.networks:
-            self.bar.set_postfix_str(f"rate {10 ** (k / 3):.2g}, {steps} steps, seed {self.seeds[run]}")
-            set_seed(self.seeds[run])
-            self.networks[key] = train_by_recipe(
-                recipe,
-                self.train_sets[run],
-                self.validation,
-                CNNConfig(self.n_classes, self.args.width),
-                optimizer=self.args.optimizer,
-                lr=10 ** (k / 3),
-                steps=steps,
-                batch_size=self.args.batch_size,
-                amp=self.args.amp,
-            )
-        return self.networks[key]
-
-    def predict(self, model: CNN, images: Tensor, views: int = 1) -> Tensor:
-        return probabilities(model, images, self.args.amp, views, to_input=to_input)
-
-    def trial(self, recipe: Recipe, k: int, steps: int) -> Trial:
-        p = self.predict(self.network(recipe, k, steps, run=0), self.validation[0], recipe.views)
-        return Trial(k, steps, score(p, self.validation[1])[0])
-
-    def tune(self, recipe: Recipe, lengths: list[int]) -> list[Trial]:
-        """Try rates for the first length, then the other lengths at the best rate; return all trials."""
-        first = MIDDLE - self.args.trials // 2
-        trials = [self.trial(recipe, k, lengths[0]) for k in range(first, first + self.args.trials)]
-        while len(trials) < 2 * self.args.trials:
-            ks, k = [trial.k for trial in trials], best(trials).k
-            if min(ks) < k < max(ks):
-                break
-            trials.append(self.trial(recipe, k - 1 if k == min(ks) else k + 1, lengths[0]))
-        return trials + [self.trial(recipe, best(trials).k, steps) for steps in lengths[1:]]
-
-    def repeat(self, recipe: Recipe, like: Trial) -> list[CNN]:
-        """Return a network for each seed."""
-        return [self.network(recipe, like.k, like.steps, run) for run in range(len(self.seeds))]
+RECIPES = ARMS | {name: ARMS[arm] for arm, name in LONGER.items()}
+Networks = dict[str, list[CNN]]  # arm -> a network for each seed
 
 
 def main(argv: list[str] | None = None) -> None:
+    args, timer = parse(argv), Timer()
+    with tqdm(total=len(RECIPES) + len({0.0, *args.l1}), unit="arm") as bar:
+        bench = make_bench(args, bar)
+        trials, networks = tune_and_train(bench, args.trials, args.steps, args.longer)
+        sparse = train_sparse(bench, args.l1, best(trials["L1"]))
+    test_set = tuple(t.to(args.device) for t in load(args.dataset, "test", args.data_root, args.train_size)[1])
+
+    rows, outputs = measure_arms(bench, networks, test_set)
+    masks = [list(mask_averages(model, test_set[0], args.masks, args.amp)) for model in networks["dropout"]]
+    per_seed = [gains({arm: rows[arm][run] for arm in RECIPES}) for run in range(args.runs)]
+    for row, model in zip(per_seed, networks[LONGER["combination"]], strict=True):
+        row["one_view_accuracy"] = score(bench.predict(model, test_set[0]), test_set[1])[0]
+    final = over_seeds(per_seed) | {
+        "table": [described(arm, trials[arm]) | over_seeds(rows[arm]) for arm in RECIPES],
+        "sparsity": [sparsity(strength, models, test_set, bench) for strength, models in sparse.items()],
+        "masks": [
+            {"masks": n} | over_seeds([measure(p, test_set[1]) for p in by_seed])
+            for n, by_seed in enumerate(zip(*masks, strict=True), 1)
+        ],
+        "reliability": {
+            "nothing": pooled(outputs["nothing"], test_set[1]),
+            "dropout": pooled(outputs["dropout"], test_set[1]),
+            "masks": pooled([by_count[-1] for by_count in masks], test_set[1]),
+        },
+        "train_count": len(bench.train_sets[0][1]),
+        "validation_count": len(bench.validation[1]),
+        "test_count": len(test_set[1]),
+        "split": "test",
+        "parameters": sum(p.numel() for p in networks["nothing"][0].parameters()),
+        "seconds": timer.seconds,
+    }
+    per_seed = [
+        {"seed": seed} | row | {arm: rows[arm][run] for arm in RECIPES}
+        for run, (seed, row) in enumerate(zip(bench.seeds, per_seed, strict=True))
+    ]
+    write(args, final, per_seed, [models[0] for models in sparse.values()])
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the flags."""
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     add_data_flag(parser)
-    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS, help="what to learn")
+    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS, help="photographs, or drawn shapes")
     parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to choose from")
     parser.add_argument("--per_class", type=positive, default=100, help="pictures of each class to train on")
     parser.add_argument("--validation_size", type=positive, default=2000, help="other pictures, to tune with")
@@ -137,98 +112,74 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--optimizer", default="adamw", choices=OPTIMIZERS, help="what makes the steps")
     parser.add_argument("--l1", type=amount, nargs="+", default=[0.03, 0.1, 0.2], help="strengths to try")
     parser.add_argument("--masks", type=positive, default=30, help="networks that dropout draws")
-    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
+    add_amp_flag(parser)
     tiny = {"dataset": "shapes", "train_size": 100, "per_class": 4, "validation_size": 20, "runs": 2, "trials": 1}
-    tiny |= {"steps": 3, "longer": 6, "batch_size": 10, "width": 2, "l1": [0.1, 100.0], "masks": 3, "amp": "off"}
-    args = begin(parser, argv, dry_run=tiny)
+    tiny |= {"steps": 3, "longer": 6, "batch_size": 10, "width": 2, "l1": [0.1, 1000.0], "masks": 3, "amp": "off"}
+    return begin(parser, argv, dry_run=tiny)
 
-    start = time.perf_counter()
-    recipes = ARMS | {name: ARMS[arm] for arm, name in LONGER.items()}
-    lengths = {arm: [args.steps, args.longer] if arm in LONGER.values() else [args.steps] for arm in recipes}
-    strengths = {strength: Recipe(l1=strength) for strength in sorted({0.0, *args.l1})}
-    with tqdm(total=len(recipes) + len(strengths), unit="arm") as bar:
-        bench = Bench(args, bar)
-        trials, models = {}, {}
-        for arm, recipe in recipes.items():
-            bar.set_description(arm)
-            trials[arm] = bench.tune(recipe, lengths[arm])
-            models[arm] = bench.repeat(recipe, best(trials[arm]))
-            bar.update()
-        sparse = {}
-        for strength, recipe in strengths.items():
-            bar.set_description(f"L1 of strength {strength:g}")
-            sparse[strength] = bench.repeat(recipe, best(trials["L1"]))
-            bar.update()
 
-    test_set = bench.test_set()
-    outputs = {arm: [bench.predict(m, test_set[0], recipes[arm].views) for m in models[arm]] for arm in recipes}
-    averages = [list(mask_averages(model, test_set[0], args.masks, args.amp)) for model in models["dropout"]]
-    rows = {arm: [measure(p, test_set[1]) for p in outputs[arm]] for arm in recipes}
-    for arm, recipe in recipes.items():
-        for row, model, (x, y) in zip(rows[arm], models[arm], bench.train_sets, strict=True):
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def make_bench(args: argparse.Namespace, bar: tqdm) -> Bench:
+    """Draw the pictures: for each seed its own to train on, and the same validation pictures for all."""
+    train_set, held_out, classes = load(args.dataset, "validation", args.data_root, args.train_size)
+    seeds = list(range(args.seed, args.seed + args.runs))
+    train_sets = [tuple(t.to(args.device) for t in balanced_subset(*train_set, args.per_class, seed)) for seed in seeds]
+    validation = tuple(t[: args.validation_size].to(args.device) for t in held_out)
+    if args.batch_size > len(train_sets[0][1]):
+        raise UserError(f"--batch_size {args.batch_size}: there are {len(train_sets[0][1])} pictures to train on")
+    setting = Setting(CNNConfig(len(classes), args.width), args.optimizer, args.batch_size, args.amp)
+    return Bench(setting, seeds, train_sets, validation, bar)
+
+
+def tune_and_train(bench: Bench, rates: int, steps: int, longer: int) -> tuple[dict[str, list[Trial]], Networks]:
+    """Tune each arm, and train it with every seed at its best; return its trials and its networks."""
+    trials, networks = {}, {}
+    for arm, recipe in RECIPES.items():
+        bench.bar.set_description(arm)
+        trials[arm] = bench.tune(recipe, rates, [steps, longer] if arm in LONGER.values() else [steps])
+        networks[arm] = bench.repeat(recipe, best(trials[arm]))
+        bench.bar.update()
+    return trials, networks
+
+
+def train_sparse(bench: Bench, strengths: list[float], like: Trial) -> dict[float, list[CNN]]:
+    """Train with L1 penalties of these strengths, and of 0, as long and as fast as the arm "L1"."""
+    networks = {}
+    for strength in sorted({0.0, *strengths}):
+        bench.bar.set_description(f"L1 of strength {strength:g}")
+        networks[strength] = bench.repeat(Recipe(l1=strength), like)
+        bench.bar.update()
+    return networks
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure_arms(
+    bench: Bench, networks: Networks, test_set: Pictures
+) -> tuple[dict[str, list[dict]], dict[str, list[Tensor]]]:
+    """Return for each arm and seed the figures, and the probabilities of the test pictures."""
+    rows, outputs = {}, {}
+    for arm, recipe in RECIPES.items():
+        outputs[arm] = [bench.predict(model, test_set[0], recipe.views) for model in networks[arm]]
+        rows[arm] = [measure(p, test_set[1]) for p in outputs[arm]]
+        for row, model, (x, y) in zip(rows[arm], networks[arm], bench.train_sets, strict=True):
             row["train_accuracy"] = score(bench.predict(model, x, recipe.views), y)[0]
             row["gap"] = row["train_accuracy"] - row["test_accuracy"]
-    per_seed = [gains({arm: rows[arm][run] for arm in recipes}) for run in range(args.runs)]
-    for row, model in zip(per_seed, models[LONGER["combination"]], strict=True):
-        row["one_view_accuracy"] = score(bench.predict(model, test_set[0]), test_set[1])[0]
-    final = spread(per_seed) | {
-        "table": [described(arm, trials[arm]) | spread(rows[arm]) for arm in recipes],
-        "sparsity": [sparsity(strength, networks, test_set, bench) for strength, networks in sparse.items()],
-        "masks": [
-            {"masks": n} | spread([measure(p, test_set[1]) for p in by_seed])
-            for n, by_seed in enumerate(zip(*averages, strict=True), 1)
-        ],
-        "reliability": {
-            "nothing": pooled(outputs["nothing"], test_set[1]),
-            "dropout": pooled(outputs["dropout"], test_set[1]),
-            "masks": pooled([by_count[-1] for by_count in averages], test_set[1]),
-        },
-        "train_count": len(bench.train_sets[0][1]),
-        "validation_count": len(bench.validation[1]),
-        "test_count": len(test_set[1]),
-        "split": "test",
-        "parameters": sum(p.numel() for p in models["nothing"][0].parameters()),
-        "seconds": time.perf_counter() - start,
-    }
-    per_seed = [
-        {"seed": seed} | row | {arm: rows[arm][run] for arm in recipes}
-        for run, (seed, row) in enumerate(zip(bench.seeds, per_seed, strict=True))
-    ]
-    write_results(args.out_dir / "exp_regularization.json", args, final, per_seed=per_seed)
-    drawn = {
-        "gap": figures.gaps(final["table"], final["train_count"]),
-        "sparsity": figures.sparsity(final["sparsity"], [networks[0] for networks in sparse.values()]),
-        "calibration": figures.calibration(final["reliability"], final["masks"], final["table"]),
-    }
-    for name, figure in drawn.items():
-        save_figure(figure, args.out_dir / f"exp_regularization_{name}.png")
-    show(final)
-    print(f"written to {args.out_dir}")
-
-
-def best(trials: list[Trial]) -> Trial:
-    """Return the most accurate; of equals the first, which is the shorter."""
-    return max(trials, key=lambda trial: trial.accuracy)
+    return rows, outputs
 
 
 def described(arm: str, trials: list[Trial]) -> dict:
-    k, steps, accuracy = best(trials)
-    return {"arm": arm, "lr": 10 ** (k / 3), "steps": steps, "trials": len(trials), "validation_accuracy": accuracy}
+    lr, steps, accuracy = best(trials)
+    return {"arm": arm, "lr": lr, "steps": steps, "trials": len(trials), "validation_accuracy": accuracy}
 
 
 def measure(p: Tensor, labels: Tensor) -> dict[str, float]:
     """Judge probabilities (N, K) of the test pictures."""
     accuracy, loss = score(p, labels)
     return {"test_accuracy": accuracy, "test_loss": loss, "calibration_error": calibration_error(p, labels)}
-
-
-def spread(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Return each figure's mean over the seeds, and as `<name>_std` its spread."""
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    found = {}
-    for name, values in columns.items():
-        found |= {name: mean(values), f"{name}_std": stdev(values) if len(values) > 1 else 0.0}
-    return found
 
 
 def gains(rows: dict[str, dict]) -> dict[str, float]:
@@ -242,7 +193,7 @@ def gains(rows: dict[str, dict]) -> dict[str, float]:
 
 def sparsity(strength: float, networks: list[CNN], test_set: Pictures, bench: Bench) -> dict[str, float]:
     rows = [{"zeros": zeros(m)} | measure(bench.predict(m, test_set[0]), test_set[1]) for m in networks]
-    return {"strength": strength} | spread(rows)
+    return {"strength": strength} | over_seeds(rows)
 
 
 def zeros(model: nn.Module) -> float:
@@ -256,7 +207,24 @@ def pooled(outputs: list[Tensor], labels: Tensor) -> list[dict[str, float]]:
     return reliability(torch.cat(outputs), labels.repeat(len(outputs)))
 
 
-def show(final: dict) -> None:
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write(args: argparse.Namespace, final: dict, per_seed: list[dict], sparse: list[CNN]) -> None:
+    """Write the results and the figures, and print the tables."""
+    write_results(args.out_dir / "exp_regularization.json", args, final, per_seed=per_seed)
+    drawn = {
+        "gap": figures.gaps(final["table"], final["train_count"]),
+        "sparsity": figures.sparsity(final["sparsity"], sparse),
+        "calibration": figures.calibration(final["reliability"], final["masks"], final["table"]),
+    }
+    for name, figure in drawn.items():
+        save_figure(figure, args.out_dir / f"exp_regularization_{name}.png")
+    print_tables(final)
+    print(f"written to {args.out_dir}")
+
+
+def print_tables(final: dict) -> None:
     print(f"{'arm':22}rate  steps  trials   test %         train %   gap %    loss  calibration error %")
     for row in sorted(final["table"], key=lambda row: row["test_accuracy"]):
         percent = {

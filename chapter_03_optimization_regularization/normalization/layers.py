@@ -201,7 +201,7 @@ def _check_channels(x: Tensor, n_channels: int) -> None:
 
 def _check_several(count: int, place: str) -> None:
     if count == 1:
-        raise ValueError(f"a {place} has 1 value to normalise: less its mean, nothing would be left of it")
+        raise ValueError(f"a norm needs more than 1 value for a {place}: less its own mean, nothing is left of one")
 
 
 # --- by name ----------------------------------------------------------------------------------------------------------

@@ -5,8 +5,6 @@
 import argparse
 import json
 import math
-from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,27 +108,6 @@ def test_signals_before_training():
         assert row["first_gradient"] == pytest.approx(row["gradient_growth"] ** 19, rel=1e-9)
 
 
-def test_a_grid_grows_for_all_while_one_best_value_lies_at_its_edge():
-    peaks, asked = {"low": 0.01, "inside": 1.0}, Counter()
-
-    def trial(norm, lr):
-        asked[norm] += 1
-        return SimpleNamespace(accuracy=-abs(math.log(lr / peaks[norm])))
-
-    found = experiment.tune(list(peaks), dict.fromkeys(peaks, [0.1, 1.0, 10.0]), trial)
-    assert asked["low"] == asked["inside"] == 6
-    for rows in found.values():
-        assert [row["lr"] for row in rows] == pytest.approx([0.1 / 10**1.5, 0.01, 0.1 / 10**0.5, 0.1, 1, 10])
-    assert experiment.best(found["low"])["lr"] == pytest.approx(0.01)
-    peaks["low"] = 1e-9
-    assert len(experiment.tune(["low"], {"low": [0.1, 1.0]}, trial, reach=2)["low"]) == 4
-
-
-def test_of_equals_the_lowest_rate_is_best():
-    rows = [{"lr": lr, "accuracy": accuracy} for lr, accuracy in ((1, 0.5), (2, 0.7), (3, 0.7))]
-    assert experiment.best(rows) is rows[1]
-
-
 def test_rates_go_with_the_root_of_the_batch_size():
     args = argparse.Namespace(batch_size=64)
     assert experiment.scaled(0.01, 4, args) == 0.0025 and experiment.scaled(0.01, 256, args) == 0.02
@@ -144,9 +121,9 @@ def test_a_training_is_done_once_and_can_be_repeated(trials):
     assert trials("batch", 2, 1e-2, 8, 0).losses == run.losses
 
 
-def test_thin_averages_and_leaves_out_what_is_not_finite():
-    assert experiment.thin([1.0, 3.0, 5.0, 7.0], points=2) == [2, 6]
-    assert experiment.thin([1.0, 3.0, math.nan], points=64) == [1, 3]
+def test_downsampling_averages_and_leaves_out_what_is_not_finite():
+    assert experiment.downsampled([1.0, 3.0, 5.0, 7.0], points=2) == [2, 6]
+    assert experiment.downsampled([1.0, 3.0, math.nan], points=64) == [1, 3]
 
 
 def test_the_results_add_up(tmp_path):

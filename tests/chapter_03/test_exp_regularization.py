@@ -3,6 +3,7 @@
 """
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import nn
 
 from chapter_03_optimization_regularization import exp_regularization as experiment
-from chapter_03_optimization_regularization.dataset import to_input
+from chapter_03_optimization_regularization.dataset import load, to_input
+from chapter_03_optimization_regularization.experiments import bench as bench_module
 from chapter_03_optimization_regularization.experiments import recipe as recipe_module
+from chapter_03_optimization_regularization.experiments.bench import Bench, Setting, Trial, best
 from chapter_03_optimization_regularization.experiments.calibration import calibration_error, mask_averages, reliability
 from chapter_03_optimization_regularization.experiments.recipe import Recipe, train_by_recipe
 from chapter_03_optimization_regularization.model import CNN, CNNConfig
@@ -171,48 +174,45 @@ def test_averages_over_masks_are_those_of_whole_passes():
 # --- the experiment ---------------------------------------------------------------------------------------------------
 
 
-class Hill(experiment.Bench):
+class Hill(bench_module.Bench):
     """A bench on which rate 10^(peak / 3) is best, and longer is better by `slope` a step."""
 
-    def __init__(self, peak, trials=3, slope=1e-5):
-        self.args, self.peak, self.slope = SimpleNamespace(trials=trials), peak, slope
+    def __init__(self, peak, slope=1e-5):
+        self.peak, self.slope = peak, slope
 
-    def trial(self, recipe, k, steps):
-        return experiment.Trial(k, steps, 0.8 - 0.01 * abs(k - self.peak) + self.slope * steps)
+    def trial(self, recipe, lr, steps):
+        return Trial(lr, steps, 0.8 - 0.01 * abs(3 * math.log10(lr) - self.peak) + self.slope * steps)
 
 
 @pytest.mark.parametrize("peak, trials", [(-6, 4), (-7, 5), (-8, 6), (-4, 6), (9, 7)])
 def test_tuning_follows_the_best_rate_over_the_edge(peak, trials):
-    found = Hill(peak).tune(Recipe(), [10, 100])
-    assert len(found) == trials and len({(t.k, t.steps) for t in found}) == trials
-    best = experiment.best(found)
-    assert best.k == max(min(peak, -2), -10) and best.steps == 100
-    assert experiment.best(Hill(peak, slope=-1e-5).tune(Recipe(), [10, 100])).steps == 10
+    found = Hill(peak).tune(Recipe(), 3, [10, 100])
+    assert len(found) == trials and len({(t.lr, t.steps) for t in found}) == trials
+    assert best(found).lr == pytest.approx(10 ** (min(peak, -2) / 3)) and best(found).steps == 100
+    assert best(Hill(peak, slope=-1e-5).tune(Recipe(), 3, [10, 100])).steps == 10
 
 
 def test_the_same_training_is_done_once(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        experiment, "train_by_recipe", lambda recipe, *args, **how: calls.append((recipe, how["steps"])) or object()
+        bench_module, "train_by_recipe", lambda recipe, *how: calls.append((recipe, how[5])) or object()
     )
-    bench = object.__new__(experiment.Bench)
-    bench.args = SimpleNamespace(width=2, optimizer="adamw", batch_size=4, amp="off")
-    bench.bar, bench.seeds, bench.networks = SimpleNamespace(set_postfix_str=lambda text: None), [5, 6], {}
-    bench.train_sets, bench.validation, bench.n_classes = [None, None], None, 2
-    first = bench.repeat(Recipe(), experiment.Trial(-6, 10, 0.5))
-    assert bench.repeat(Recipe(l1=0.0), experiment.Trial(-6, 10, 0.7)) == first
+    bar = SimpleNamespace(set_postfix_str=lambda text: None)
+    bench = Bench(Setting(CNNConfig(2, 2), "adamw", batch_size=4), [5, 6], [None, None], None, bar)
+    first = bench.repeat(Recipe(), Trial(0.01, 10, 0.5))
+    assert bench.repeat(Recipe(l1=0.0), Trial(0.01 * (1 + 1e-12), 10, 0.7)) == first
     assert calls == [(Recipe(), 10)] * 2 and first[0] is not first[1]
-    bench.repeat(Recipe(l1=0.1), experiment.Trial(-6, 10, 0.5))
+    bench.repeat(Recipe(l1=0.1), Trial(0.01, 10, 0.5))
     assert len(calls) == 4
 
 
 def test_seeds_train_on_other_pictures_than_they_are_tuned_on():
     args = SimpleNamespace(dataset="shapes", data_root=None, train_size=200, runs=2, seed=3, per_class=5, device="cpu")
-    args.validation_size = 40
-    bench = experiment.Bench(args, bar=None)
+    vars(args).update(validation_size=40, width=2, optimizer="adamw", batch_size=4, amp="off")
+    bench = experiment.make_bench(args, bar=None)
     sets = [{image.numpy().tobytes() for image in images} for images, _ in bench.train_sets]
     held_out = {image.numpy().tobytes() for image in bench.validation[0]}
-    test = {image.numpy().tobytes() for image in bench.test_set()[0]}
+    test = {image.numpy().tobytes() for image in load("shapes", "test", None, 200)[1][0]}
     assert len(sets[0]) == len(sets[1]) == 50 and sets[0] != sets[1]
     assert not (sets[0] | sets[1]) & (held_out | test) and not held_out & test
     assert all(torch.bincount(labels).tolist() == [5] * 10 for _, labels in bench.train_sets)
@@ -233,7 +233,7 @@ def test_a_small_run_adds_up(tmp_path, capsys):
         assert row["gap"] == pytest.approx(row["train_accuracy"] - row["test_accuracy"])
     assert [row["masks"] for row in final["masks"]] == [1, 2, 3]
     strengths = {row["strength"]: row["zeros"] for row in final["sparsity"]}
-    assert strengths[0.0] == 0 and strengths[100.0] == 1
+    assert strengths[0.0] == 0 and strengths[1000.0] == 1
     assert all("." not in key for row in [final, *seeds, *final["table"]] for key in row)
     pictures = sorted(tmp_path.glob("*.png"))
     assert [p.stem for p in pictures] == [f"exp_regularization_{name}" for name in ("calibration", "gap", "sparsity")]

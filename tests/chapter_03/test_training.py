@@ -60,13 +60,13 @@ def test_the_validation_split_is_cut_from_the_training_pictures():
     torch.testing.assert_close(torch.cat([y, labels]), all_labels)
 
 
-def test_few_takes_as_many_of_each_class_and_the_same_ones_again():
+def test_a_balanced_subset_takes_as_many_of_each_class_and_the_same_ones_again():
     images, labels = torch.arange(60).view(60, 1), torch.arange(60) % 3
-    x, y = dataset.few(images, labels, 4, seed=1)
+    x, y = dataset.balanced_subset(images, labels, 4, seed=1)
     assert y.bincount().tolist() == [4, 4, 4] and len(set(x.flatten().tolist())) == 12
     torch.testing.assert_close(y, x[:, 0] % 3)
-    torch.testing.assert_close(dataset.few(images, labels, 4, seed=1)[0], x)
-    assert not torch.equal(dataset.few(images, labels, 4, seed=2)[0], x)
+    torch.testing.assert_close(dataset.balanced_subset(images, labels, 4, seed=1)[0], x)
+    assert not torch.equal(dataset.balanced_subset(images, labels, 4, seed=2)[0], x)
 
 
 def test_inputs_have_unit_scale_and_lie_in_channels_last():
