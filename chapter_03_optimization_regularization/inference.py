@@ -15,13 +15,14 @@ import torch
 
 from chapter_01_tensor_autograd.dataset import read_garment
 from chapter_03_optimization_regularization.dataset import load, to_input
+from chapter_03_optimization_regularization.figures.confusion import confusion
 from chapter_03_optimization_regularization.model import build
-from chapter_03_optimization_regularization.train import confusion
-from chapter_03_optimization_regularization.training import probabilities, score
+from chapter_03_optimization_regularization.training import class_accuracies, confusion_counts, probabilities, score
 from utils.checkpoint import load_model
 from utils.cli import add_data_flag, add_output_flags, begin, run, script_parser
 from utils.file_io_util import ROOT, write_json
 from utils.plotting import save_figure
+from utils.tables import aligned, printable
 
 MODEL = Path(__file__).resolve().parent / "checkpoints" / "cnn_fashion_mnist.pth"
 PICTURES = sorted((ROOT / "chapter_01_tensor_autograd" / "images").glob("*.png"))
@@ -42,18 +43,19 @@ def main(argv: list[str] | None = None) -> None:
         _, (images, labels), _ = load(about["dataset"], args.split, args.data_root)
         p = probabilities(model, images.to(args.device), views=2, to_input=to_input).cpu()
         accuracy, loss = score(p, labels)
-        figure, per_class = confusion(p, labels, classes, [])
-        path = save_figure(figure, args.out_dir / f"confusion_{args.split}.png")
-        print("\n".join(f"{name:12} {value:6.1%}" for name, value in per_class.items()))
+        counts = confusion_counts(p, labels)
+        path = save_figure(confusion(counts, classes), args.out_dir / f"confusion_{args.split}.png")
+        print("\n".join(f"{name:12} {value:6.1%}" for name, value in class_accuracies(counts, classes).items()))
         print(f"{args.split} accuracy {accuracy:.2%}, loss {loss:.4f} nats, on {len(labels)} pictures; wrote {path}")
         return
     images = torch.stack([read_garment(path) for path in args.image])[:, None]  # (N, 1, 28, 28)
     p = probabilities(model, images.to(args.device), views=2, to_input=to_input).cpu()  # (N, K)
-    answers, width = {}, max(len(path.name) for path in args.image)
+    answers, lines = [], []
     for path, row in zip(args.image, p, strict=True):
         best = row.argsort(descending=True)[:3].tolist()
-        answers[path.name] = {classes[i]: row[i].item() for i in best}
-        print(f"{path.name:{width}}  " + "   ".join(f"{classes[i]:>11} {row[i]:6.1%}" for i in best))
+        answers.append({"file": printable(path.name), "probabilities": {classes[i]: row[i].item() for i in best}})
+        lines.append([printable(path.name), *(f"{classes[i]:>11} {row[i]:6.1%}" for i in best)])
+    print("\n".join(aligned(lines, "<>")))
     split = about["split"]
     print(f"(on {about[f'{split}_count']} {split} pictures it is right {about[f'{split}_accuracy']:.1%} of the time)")
     write_json(args.out_dir / "answers.json", answers)

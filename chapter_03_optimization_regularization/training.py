@@ -127,3 +127,17 @@ def score(p: Tensor, labels: Tensor) -> tuple[float, float]:
     accuracy = (p.argmax(dim=1) == labels).float().mean().item()
     loss = -p[torch.arange(len(p)), labels].clamp(min=1e-12).log().mean().item()
     return accuracy, loss
+
+
+def confusion_counts(p: Tensor, labels: Tensor) -> Tensor:
+    """Return (K, K): how many pictures of class i were taken for class j, by class probabilities p (N, K)."""
+    check_labels(p, labels)
+    n_classes = p.shape[1]
+    pairs = labels * n_classes + p.argmax(dim=1)  # (N,): each pair of classes is one number
+    return torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)
+
+
+def class_accuracies(counts: Tensor, classes: list[str]) -> dict[str, float]:
+    """Return each class's accuracy, by name, from `confusion_counts`; 0 for a class of no pictures."""
+    accuracies = counts.diagonal().double() / counts.sum(dim=1).clamp(min=1)
+    return dict(zip(classes, accuracies.tolist(), strict=True))
