@@ -86,8 +86,8 @@ def main(argv: list[str] | None = None) -> None:
     curves = {arm: average_curve([training.losses for training in runs[arm]]) for arm in arms}
     history, per_seed = thinned(curves, args.steps), by_seed(runs, args.seed)
     write_results(args.out_dir / "exp_optimization.json", args, final, history, per_seed)
-    save_small(plots.sensitivity(tried, rows), args.out_dir / "exp_optimization_rates.png")
-    save_small(plots.losses(curves, rows, deadline), args.out_dir / "exp_optimization_loss.png")
+    save_small(plots.sensitivity(final["rates"], rows), args.out_dir / "exp_optimization_rates.png")
+    save_small(plots.losses(history, rows, deadline), args.out_dir / "exp_optimization_loss.png")
     print_tables(final)
     print(f"written to {args.out_dir}")
 

@@ -1,7 +1,7 @@
 """Race the optimizers over four landscapes, and draw schedules, loss surfaces, and what the condition number costs.
 让优化器在四种地形上赛跑，并画出学习率调度、损失曲面，以及条件数的代价。
 
-    python chapter_03_optimization_regularization/visualize.py                  # 45 s on one CPU core
+    python chapter_03_optimization_regularization/visualize.py                  # 1.5 min on one CPU core
     python chapter_03_optimization_regularization/visualize.py --what race      # one subject only
 """
 
@@ -23,21 +23,23 @@ from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 from chapter_03_optimization_regularization.experiments.landscapes import (
     LANDSCAPES,
+    REST,
     Landscape,
     quickest,
     ravine,
     trajectory,
 )
 from chapter_03_optimization_regularization.figures import optimization_paths as figures
+from chapter_03_optimization_regularization.figures.optimization_paths import RACERS
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SGD
 from chapter_03_optimization_regularization.optimizers.schedules import SCHEDULES, cosine, warmup
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
+from utils.loss_surface import loss_surface, random_directions, vector_direction
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
 
-RACERS = ["sgd", "momentum", "nesterov", "rmsprop", "adam", "lion"]  # Muon is for matrices
 RATES = [10 ** (k / 3) for k in range(-12, 4)]  # from 0.0001 to 10
 FILMED = ["beale", "ravine", "saddle"]
 
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     add_output_flags(parser)
     subjects = {"race": race, "schedules": schedules, "surface": surface, "condition": condition}
     parser.add_argument("--what", nargs="+", default=list(subjects), choices=subjects, help="what to draw")
-    parser.add_argument("--steps", type=positive, default=1000, help="steps of each run on a landscape")
+    parser.add_argument("--steps", type=positive, default=2000, help="steps of each run on a landscape")
     parser.add_argument("--frames", type=positive, default=160, help="pictures in the film")
     parser.add_argument("--train_steps", type=positive, default=600, help="training steps of each network")
     parser.add_argument("--depth", type=positive, default=8, help="hidden layers of the networks with a rough surface")
@@ -74,15 +76,41 @@ def race(args: argparse.Namespace, final: dict) -> list[Path]:
         for name, found in runs[place].items():
             final |= {f"{place}_{name}_{key}": found[key] for key in ("lr", "steps")}
             final[f"{place}_{name}_value"] = found["values"][-1].item()
-    x, y = LANDSCAPES["ravine"].start
-    cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
-    straight = Landscape(ravine(degrees=0), (cos * x + sin * y, cos * y - sin * x), (0.0, 0.0), (-9, 9, -9, 9))
-    for name in RACERS:
-        found = quickest(straight, OPTIMIZERS[name], RATES, args.steps, inside=True)
-        final[f"straight_ravine_{name}_steps"] = found["steps"]
+    final |= turned_and_straight(args.steps) | how_long_v_remembers(args.steps) | rest_that_does_not_last(args.steps)
     film = args.out_dir / "trajectories.gif"
     figures.film({place: runs[place] for place in FILMED}, args.frames, film)
     return [figures.save_small(figures.trajectories(runs), args.out_dir / "trajectories.png"), film]
+
+
+def turned_and_straight(steps: int) -> dict[str, int | None]:
+    """Return the steps that each racer needs where the ravine lies along the axes."""
+    x, y = LANDSCAPES["ravine"].start
+    cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
+    straight = Landscape(ravine(degrees=0), (cos * x + sin * y, cos * y - sin * x), (0.0, 0.0), (-9, 9, -9, 9))
+    found = {name: quickest(straight, OPTIMIZERS[name], RATES, steps, inside=True) for name in RACERS}
+    return {f"straight_ravine_{name}_steps": run["steps"] for name, run in found.items()}
+
+
+def how_long_v_remembers(steps: int) -> dict[str, int | None]:
+    """Let RMSprop and Adam change their memories of g^2 in the ravine, 0.99 and 0.999; return the steps to rest."""
+    swapped = {
+        "ravine_rmsprop_alpha_0999_steps": partial(OPTIMIZERS["rmsprop"], alpha=0.999),
+        "ravine_adam_beta2_099_steps": partial(OPTIMIZERS["adam"], betas=(0.9, 0.99)),
+    }
+    return {name: quickest(LANDSCAPES["ravine"], make, RATES, steps)["steps"] for name, make in swapped.items()}
+
+
+def rest_that_does_not_last(steps: int) -> dict[str, float | None]:
+    """Find the rate at which Adam is first at rest on Rosenbrock's valley within half the steps, then go on with it."""
+    landscape, adam = LANDSCAPES["rosenbrock"], OPTIMIZERS["adam"]
+    early = quickest(landscape, adam, RATES, max(1, steps // 2), inside=True)
+    values = landscape.function(trajectory(landscape.function, landscape.start, partial(adam, lr=early["lr"]), steps))
+    left = [] if early["steps"] is None else (values[early["steps"] :] >= REST).nonzero().flatten().tolist()
+    return {
+        "early_rest_lr": early["lr"],
+        "early_rest_steps": early["steps"],
+        "early_rest_ends": early["steps"] + left[0] if left else None,
+    }
 
 
 # ---- schedules ------------------------------------------------------------------------------------------------------
@@ -100,15 +128,15 @@ def schedules(args: argparse.Namespace, final: dict, total: int = 1000) -> list[
 
 def surface(args: argparse.Namespace, final: dict) -> list[Path]:
     """Draw the loss around a deep network without and with batch norm, and two trainings on the plane of their ends."""
-    x, y = (torch.from_numpy(a).to(args.device) for a in spirals(300, 0.15, np.random.default_rng(args.seed)))
-    reach = torch.linspace(-1, 1, args.side).tolist()
-    bowls = {}
+    points, labels = spirals(300, 0.15, np.random.default_rng(args.seed))
+    x, y = torch.from_numpy(points).to(args.device), torch.from_numpy(labels).to(args.device)
+    reach, bowls = torch.linspace(-1, 1, args.side), {}
     for title, normed in (("without batch norm", False), ("with batch norm", True)):
         set_seed(args.seed)
         model = MLP(MLPConfig(2, 24, args.depth, 3, "relu", batch_norm=normed)).to(args.device)
-        end = fit(model, x, y, OPTIMIZERS["adam"], 0.005, args.train_steps)[-1]
-        across, along = (filter_normalised(model) for _ in range(2))
-        bowls[title] = loss_on_plane(model, x, y, end, across, along, reach, reach)
+        record_path(model, x, y, OPTIMIZERS["adam"], 0.005, args.train_steps)
+        directions = random_directions(model, seed=args.seed)
+        bowls[title] = loss_surface(model, [(x, y)], directions, [reach, reach], cross_entropy)
         key = "surface_" + title.replace(" ", "_")
         final |= {f"{key}_at_minimum": bowls[title][args.side // 2, args.side // 2].item()}
         final |= {f"{key}_median": bowls[title].median().item()}
@@ -117,24 +145,23 @@ def surface(args: argparse.Namespace, final: dict) -> list[Path]:
     for name, rate in (("momentum", 0.1), ("adam", 0.01)):
         set_seed(args.seed)
         model = MLP(MLPConfig(2, 24, 2, 3, "tanh")).to(args.device)
-        paths[name] = fit(model, x, y, OPTIMIZERS[name], rate, args.train_steps)
-    start = paths["adam"][0]
-    plane = torch.linalg.qr(torch.stack([path[-1] - start for path in paths.values()], dim=1))[0].T  # (2, P)
+        paths[name] = record_path(model, x, y, OPTIMIZERS[name], rate, args.train_steps)
+    start, ends = paths["adam"][0], [path[-1] for path in paths.values()]
+    plane = torch.linalg.qr(torch.stack([end - start for end in ends], dim=1))[0].T  # (2, P)
     shadows = {name: ((path - start) @ plane.T).cpu() for name, path in paths.items()}  # (steps + 1, 2)
-    axes = [padded(torch.cat(list(shadows.values()))[:, i], args.side) for i in (0, 1)]
-    losses = loss_on_plane(model, x, y, start, *plane, *axes)
+    sides = [with_margins(torch.cat(list(shadows.values()))[:, i], args.side) for i in (0, 1)]
+    losses = loss_along(model, x, y, start, plane, sides)  # (side, side)
     for name, path in paths.items():
         inside = shadows[name].square().sum(1) / (path - start).square().sum(1).clamp(min=1e-12).cpu()
         final[f"plane_{name}_share"] = inside[1:].mean().item()
-        final[f"plane_{name}_loss"] = loss_at(model, x, y, path[-1])
-    ends = [path[-1] for path in paths.values()]
-    bridge = [loss_at(model, x, y, torch.lerp(*ends, t)) for t in torch.linspace(0, 1, 21).tolist()]
-    final |= {"plane_barrier": max(bridge), "plane_distance": (ends[0] - ends[1]).norm().item()}
-    figure = figures.surfaces(bowls, reach, losses, axes, shadows)
+        final[f"plane_{name}_loss"] = loss_along(model, x, y, path[-1], [start - start], [torch.zeros(1)]).item()
+    bridge = loss_along(model, x, y, ends[0], [ends[1] - ends[0]], [torch.linspace(0, 1, 21)])
+    final |= {"plane_barrier": bridge.max().item(), "plane_distance": (ends[0] - ends[1]).norm().item()}
+    figure = figures.surfaces(bowls, reach, losses, sides, shadows)
     return [figures.save_small(figure, args.out_dir / "loss_slice.png")]
 
 
-def fit(model: nn.Module, x: Tensor, y: Tensor, make_optimizer, lr: float, steps: int) -> Tensor:
+def record_path(model: nn.Module, x: Tensor, y: Tensor, make_optimizer, lr: float, steps: int) -> Tensor:
     """Train on all points at once; return all parameters as one vector, before and after each step: (steps + 1, P)."""
     optimizer = make_optimizer(model.parameters(), lr=lr)
     path = [parameters_to_vector(model.parameters()).detach()]
@@ -146,36 +173,16 @@ def fit(model: nn.Module, x: Tensor, y: Tensor, make_optimizer, lr: float, steps
     return torch.stack(path)
 
 
-def filter_normalised(model: nn.Module) -> Tensor:
-    """Return a random direction (P,) in which each unit's weights are as long as the unit's own (Li et al. 2018).
-
-    A ReLU network computes the same after one layer is doubled and the next is halved. Such a direction scales
-    along, so that the distances of two networks compare. Biases and the norms' own parameters stay.
-    """
-    parts = []
-    for p in model.parameters():
-        d = torch.randn_like(p) if p.ndim > 1 else torch.zeros_like(p)
-        if p.ndim > 1:
-            d *= p.detach().norm(dim=1, keepdim=True) / d.norm(dim=1, keepdim=True)
-        parts.append(d.flatten())
-    return torch.cat(parts)
+def loss_along(model: nn.Module, x: Tensor, y: Tensor, origin: Tensor, vectors, axes) -> Tensor:
+    """Return the loss at origin + a u, or at origin + a u + b v, for all a and b on the axes; vectors are (P,)."""
+    vector_to_parameters(origin, model.parameters())
+    return loss_surface(model, [(x, y)], [vector_direction(model, v) for v in vectors], axes, cross_entropy)
 
 
-def loss_on_plane(model, x, y, origin: Tensor, across: Tensor, along: Tensor, us, vs) -> Tensor:
-    """Return the loss (len(vs), len(us)) at origin + u * across + v * along."""
-    return torch.tensor([[loss_at(model, x, y, origin + u * across + v * along) for u in us] for v in vs])
-
-
-@torch.no_grad()
-def loss_at(model: nn.Module, x: Tensor, y: Tensor, parameters: Tensor) -> float:
-    vector_to_parameters(parameters, model.parameters())
-    return cross_entropy(model(x), y).item()
-
-
-def padded(values: Tensor, count: int) -> list[float]:
+def with_margins(values: Tensor, count: int) -> Tensor:
     """Return `count` points from below the smallest value to above the largest."""
     margin = 0.2 * (values.max() - values.min())
-    return torch.linspace(values.min() - margin, values.max() + margin, count).tolist()
+    return torch.linspace(values.min() - margin, values.max() + margin, count)
 
 
 # ---- the condition number -------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ exp_normalization.py 的图：三组扫描、信号在深层网络中的流动�
 
 import math
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -79,7 +78,7 @@ def signals(rows: list[dict]) -> Figure:
     return figure
 
 
-def small_batch(duel: dict, per_seed: list[dict], size: int) -> Figure:
+def small_batch(final: dict, per_seed: list[dict], size: int) -> Figure:
     """Draw the training loss of both norms at the smallest batch, and their test accuracies, seed by seed."""
     figure, (left, right) = new_figure(10, 4, ncols=2, width_ratios=[1.25, 1])
     for norm in ("batch", "group"):
@@ -91,19 +90,22 @@ def small_batch(duel: dict, per_seed: list[dict], size: int) -> Figure:
     left.set(xlabel="share of the training (%)", ylabel="training loss (nats)")
     left.set_title(f"batches of {size}, every seed", loc="left", weight="bold", fontsize=10)
     left.legend()
-    bars = {"group": "GroupNorm", "batch": "BatchNorm", "batch_recomputed": "BatchNorm,\nstatistics\nmeasured anew"}
-    for place, name in enumerate(bars):
-        draw_bar(right, place, name, duel[f"batch{size}_{name}"], [row[name] for row in per_seed])
-    right.set_xticks(range(len(bars)), bars.values())
-    right.set(ylabel="test accuracy (%)", ylim=(0, 100))
+    arms = {"group": "GroupNorm", "batch": "BatchNorm", "batch_recomputed": "BatchNorm,\nstatistics\nmeasured anew"}
+    for place, name in enumerate(arms):
+        colour = LOOKS[name.split("_")[0]]["color"]
+        mean, each = 100 * final[f"batch{size}_{name}"], percent([row[name] for row in per_seed])
+        right.plot([place - 0.28, place + 0.28], [mean, mean], color=colour, lw=3, solid_capstyle="butt")
+        right.plot([place] * len(each), each, "o", mfc="white" if "_" in name else colour, mec=colour, mew=1.5, ms=7)
+        right.annotate(
+            f"{mean:.1f}", (place + 0.28, mean), (5, 0), textcoords="offset points", va="center", weight="bold"
+        )
+    right.set_xticks(range(len(arms)), arms.values())
+    right.set(ylabel="test accuracy (%)", xlim=(-0.6, len(arms) - 0.2))
+    right.margins(y=0.15)
     right.grid(axis="x", visible=False)
-    gap = 100 * duel[f"batch{size}_gap"]
+    gap = 100 * final[f"batch{size}_gap"]
     right.set_title(f"tested: the gap is {gap:.1f} points", loc="left", weight="bold", fontsize=10)
+    right.text(
+        0.98, 0.03, "dots: seeds, lines: their mean", transform=right.transAxes, ha="right", fontsize=8, color="0.35"
+    )
     return figure
-
-
-def draw_bar(axes: Axes, place: int, name: str, height: float, each: list[float]) -> None:
-    colour = LOOKS[name.split("_")[0]]["color"]
-    axes.bar(place, 100 * height, 0.62, color=colour, alpha=0.35 if "_" in name else 0.7)
-    axes.plot([place] * len(each), percent(each), "o", color="black", ms=4, zorder=3)
-    axes.text(place, percent([max(each)])[0] + 2.5, f"{100 * height:.1f}", ha="center", weight="bold")

@@ -14,20 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from chapter_03_optimization_regularization.experiments.landscapes import LANDSCAPES
+from chapter_03_optimization_regularization.figures.optimizer_comparison import COLOUR, LABELS
 from utils.file_io_util import atomic_write
 from utils.plotting import COLOURS, new_figure
 
 STAR = "#ffd21f"
-NAMES = {
-    "sgd": "SGD",
-    "momentum": "momentum",
-    "nesterov": "Nesterov",
-    "rmsprop": "RMSprop",
-    "adam": "Adam",
-    "lion": "Lion",
-}
-COLOUR = dict(zip(NAMES, [*COLOURS[:3], COLOURS[4], COLOURS[3], "#222222"], strict=True))
-KEPT = to_rgba_array([*COLOUR.values(), STAR, "white"])[:, :3]
+RACERS = ["sgd", "momentum", "nesterov", "rmsprop", "adam", "lion"]  # Muon is for matrices
+EXACT = to_rgba_array([*(COLOUR[name] for name in RACERS), STAR, "white"])[:, :3]  # colours that no palette may change
 WIDTH = {"lion": 2.4, "sgd": 2.0}  # what the others run over is broader, and lies below them
 TITLES = {
     "rosenbrock": "Rosenbrock: a bent valley",
@@ -44,10 +37,10 @@ def trajectories(runs: dict[str, Runs]) -> Figure:
     figure, panels = new_figure(10, 7.6, nrows=2, ncols=2)
     for axes, (place, found) in zip(panels.flat, runs.items(), strict=True):
         draw_map(axes, place)
-        for name, label in NAMES.items():
+        for name in RACERS:
             run, width = found[name], WIDTH.get(name, 1.1)
             rest = "not at rest" if run["steps"] is None else f"{run['steps']} steps"
-            label += f", rate {run['lr']:.2g}: {rest}"
+            label = f"{LABELS[name]}, rate {run['lr']:.2g}: {rest}"
             axes.plot(
                 *run["path"].T, ".-", color=COLOUR[name], lw=width, ms=2 + width, mew=0, zorder=4 - width, label=label
             )
@@ -84,10 +77,10 @@ def film(runs: dict[str, Runs], frames: int, path: Path) -> None:
     for (above, below), (place, found) in zip(panels.T, runs.items(), strict=True):
         draw_map(above, place)
         draw_marks(above, place)
-        for name, label in NAMES.items():
+        for name in RACERS:
             looks = {"color": COLOUR[name], "animated": True, "solid_capstyle": "round"}
             trail, comet = (above.plot([], [], lw=width, alpha=alpha, **looks)[0] for width, alpha in TAIL)
-            (head,) = above.plot([], [], "o", mec="white", mew=0.9, ms=8, label=label, **looks)
+            (head,) = above.plot([], [], "o", mec="white", mew=0.9, ms=8, label=LABELS[name], **looks)
             (curve,) = below.plot([], [], lw=1.6, **looks)
             movers.append((found[name], trail, comet, head, curve))
         below.set(xlim=(1, steps + 1), ylim=(1e-8, 1e2), xscale="log", yscale="log", xlabel="step, the start being 1")
@@ -95,15 +88,15 @@ def film(runs: dict[str, Runs], frames: int, path: Path) -> None:
     panels[1, 0].set_ylabel("height above the minimum", fontsize=8)
     panels[0, -1].legend(fontsize=8, framealpha=0.85, labelspacing=0.3, loc="upper right")
 
-    picture(figure, dpi=96)  # draws everything but what moves
+    render(figure, dpi=96)  # draws everything but what moves
     canvas = figure.canvas
     ground, shots = canvas.copy_from_bbox(figure.bbox), []
     for moment in np.expm1(np.linspace(0, np.log1p(steps), frames)):
         canvas.restore_region(ground)
         for run, trail, comet, head, curve in movers:
-            trail.set_data(*until(run["path"], moment).T)
-            comet.set_data(*until(run["path"], moment, since=0.8 * moment - 2).T)
-            head.set_data(*until(run["path"], moment)[-1:].T)
+            trail.set_data(*path_until(run["path"], moment).T)
+            comet.set_data(*path_until(run["path"], moment, since=0.8 * moment - 2).T)
+            head.set_data(*path_until(run["path"], moment)[-1:].T)
             values = run["values"][: int(moment) + 1]
             curve.set_data(range(1, len(values) + 1), values.clamp(min=1e-9))
         for layer in zip(*(mover[1:] for mover in movers), strict=True):  # all trails lie below all heads
@@ -120,7 +113,7 @@ def film(runs: dict[str, Runs], frames: int, path: Path) -> None:
 TAIL = [(1.2, 0.6), (2.6, 1.0)]  # width and opacity of the whole trail, and of its last fifth
 
 
-def picture(figure: Figure, dpi: int) -> Image.Image:
+def render(figure: Figure, dpi: int) -> Image.Image:
     """Return the figure as pixels; its canvas keeps them."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
@@ -129,24 +122,24 @@ def picture(figure: Figure, dpi: int) -> Image.Image:
 
 
 def few_colours(image: Image.Image) -> Image.Image:
-    """Keep 256 colours, those in KEPT exactly: thin lines have few pixels, and would fade into the ground."""
-    room = 256 - len(KEPT)
+    """Keep 256 colours, those in EXACT exactly: thin lines have few pixels, and would fade into the ground."""
+    room = 256 - len(EXACT)
     ground = image.quantize(room)
     shades = [
         255 if c >= 250 else c for c in ground.getpalette()
     ]  # paper stays white: Pillow takes what is nearly white
-    ground.putpalette((shades + [0] * 3 * room)[: 3 * room] + [round(255 * c) for c in KEPT.flat])
+    ground.putpalette((shades + [0] * 3 * room)[: 3 * room] + [round(255 * c) for c in EXACT.flat])
     return image.quantize(palette=ground, dither=Image.Dither.NONE)
 
 
 def save_small(figure: Figure, path: Path) -> Path:
     """Write a PNG of 256 colours: shaded figures take a third of the space."""
     with atomic_write(path) as temporary:
-        few_colours(picture(figure, dpi=150)).save(temporary, optimize=True)
+        few_colours(render(figure, dpi=150)).save(temporary, optimize=True)
     return path
 
 
-def until(path: Tensor, moment: float, since: float = 0.0) -> Tensor:
+def path_until(path: Tensor, moment: float, since: float = 0.0) -> Tensor:
     """Return the points of a path (steps + 1, 2) from step `since` to `moment`; between two steps it is straight."""
     done = min(int(moment), len(path) - 1)
     after = min(done + 1, len(path) - 1)
@@ -170,10 +163,12 @@ def schedules(factors: dict, total: int) -> Figure:
     return figure
 
 
-def surfaces(bowls: dict[str, Tensor], reach: list, plane: Tensor, sides: list, shadows: dict[str, Tensor]) -> Figure:
+def surfaces(
+    bowls: dict[str, Tensor], reach: Tensor, plane: Tensor, sides: list[Tensor], shadows: dict[str, Tensor]
+) -> Figure:
     """Draw the loss around two minima as hills, and a map with two paths on it."""
     figure = Figure(figsize=(12, 4.3), layout="constrained")
-    u, v = np.meshgrid(reach, reach)
+    u, v = np.meshgrid(reach, reach, indexing="ij")
     top = 3.0
     for i, (title, losses) in enumerate(bowls.items()):
         axes = figure.add_subplot(1, 3, i + 1, projection="3d")
@@ -188,10 +183,10 @@ def surfaces(bowls: dict[str, Tensor], reach: list, plane: Tensor, sides: list, 
     axes = figure.add_subplot(1, 3, 3)
     height = plane.clamp(min=1e-3).log10()
     levels = np.linspace(height.min().item(), height.max().item(), 18)
-    axes.contourf(*sides, height, levels, cmap=HEIGHT)
-    axes.contour(*sides, height, levels, colors="#5d6f7d", linewidths=0.3, linestyles="solid")
+    axes.contourf(*sides, height.T, levels, cmap=HEIGHT)
+    axes.contour(*sides, height.T, levels, colors="#5d6f7d", linewidths=0.3, linestyles="solid")
     for name, shadow in shadows.items():
-        axes.plot(*shadow.T, ".-", color=COLOUR[name], lw=1.2, ms=3, label=NAMES[name])
+        axes.plot(*shadow.T, ".-", color=COLOUR[name], lw=1.2, ms=3, label=LABELS[name])
         axes.plot(*shadow[-1], "*", color=COLOUR[name], mec="black", mew=0.8, ms=13, zorder=5)
     axes.plot(0, 0, "o", color="black", ms=6, zorder=5)
     axes.legend(fontsize=8, loc="upper left")

@@ -33,27 +33,37 @@ FAMILIES = {
     "Adam and its variants": ["adam", "amsgrad", "adamw", "nadam", "radam"],
     "newer ideas": ["lion", "muon", "sam", "sam_half"],
 }
-FAMILY_COLOUR = {arm: COLOURS[i] for i, arms in enumerate(FAMILIES.values()) for arm in arms}
+BLUE, VERMILION, GREEN, PINK, AMBER, SKY = COLOURS
+COLOUR = {  # an optimizer's own in every panel; those that share one never meet
+    "sgd": BLUE, "momentum": VERMILION, "nesterov": GREEN,
+    "adagrad": SKY, "adadelta": BLUE, "rmsprop": AMBER, "adamax": GREEN,
+    "adam": PINK, "amsgrad": AMBER, "adamw": BLUE, "nadam": GREEN, "radam": SKY,
+    "lion": "#222222", "muon": "#882255", "sam": GREEN, "sam_half": SKY,
+}  # fmt: skip
 TIMED = ["momentum", "adamw", "lion", "muon", "sam", "sam_half"]  # a step of the others costs what theirs do
 
 
-def sensitivity(tried: dict[str, dict[float, float]], rows: list[dict]) -> Figure:
+def sensitivity(rates: list[dict], rows: list[dict]) -> Figure:
     """Draw each optimizer's validation accuracy by learning rate, in a panel of its own, in front of all the others."""
-    order = [arm for arm in FAMILY_COLOUR if arm in tried]
+    found = {}
+    for trial in rates:
+        found.setdefault(trial["optimizer"], []).append((trial["lr"], 100 * trial["accuracy"]))
+    tried = {arm: list(zip(*sorted(points), strict=True)) for arm, points in found.items()}
+    order = [arm for arm in COLOUR if arm in tried]
     n_columns = min(4, len(order))
     n_rows = math.ceil(len(order) / n_columns)
     figure, panels = new_figure(
         2.5 * n_columns, 1.8 * n_rows + 0.5, nrows=n_rows, ncols=n_columns, sharex=True, sharey=True, squeeze=False
     )
     row_of = {row["optimizer"]: row for row in rows}
-    best = 100 * max(max(found.values()) for found in tried.values())
+    best = max(max(accuracies) for _, accuracies in tried.values())
     for axes, arm in zip(panels.flat, order, strict=False):
-        for other in tried.values():
-            axes.plot(list(other), [100 * accuracy for accuracy in other.values()], color="0.88", lw=0.7, zorder=1)
-        row, found, colour = row_of[arm], tried[arm], FAMILY_COLOUR[arm]
+        for lrs, accuracies in tried.values():
+            axes.plot(lrs, accuracies, color="0.88", lw=0.7, zorder=1)
+        row, colour = row_of[arm], COLOUR[arm]
         top = 100 * row["validation_accuracy"]
         axes.axhspan(top - 2, top, color=colour, alpha=0.18, lw=0)
-        axes.plot(list(found), [100 * a for a in found.values()], "o-", color=colour, ms=3.5, lw=1.8, zorder=3)
+        axes.plot(*tried[arm], "o-", color=colour, ms=3.5, lw=1.8, zorder=3)
         axes.plot(row["lr"], top, "*", color=colour, mec="black", mew=0.6, ms=11, zorder=4)
         axes.set_title(LABELS[arm], loc="left", weight="bold", fontsize=10)
         wide = f"{'> ' if row['plateau_open'] else ''}{row['plateau_decades']:.1f}"
@@ -66,33 +76,40 @@ def sensitivity(tried: dict[str, dict[float, float]], rows: list[dict]) -> Figur
     return figure
 
 
-def losses(curves: dict[str, list[float]], rows: list[dict], deadline: float) -> Figure:
-    """Draw the training loss by step, a panel for each family; below it by second, and as it stands at the deadline."""
+def losses(history: list[dict], rows: list[dict], deadline: float) -> Figure:
+    """Draw the training loss by step, a panel for each family; below it by second, and as it stands at the deadline.
+
+    Args:
+        history: rows of "step" and each optimizer's averaged loss, of those that have come that far.
+        rows: of the results' table.
+    """
+    arms = [row["optimizer"] for row in rows]
+    curves = {arm: [(row["step"], row[arm]) for row in history if arm in row] for arm in arms}
+    curves = {arm: curve for arm, curve in curves.items() if curve}
     figure = Figure(figsize=(10.5, 7), layout="constrained")
     above, below = figure.subfigures(2, 1)
-    finite = [loss for curve in curves.values() for loss in curve]
-    limits = 0.95 * min(finite), 1.03 * max(curve[0] for curve in curves.values())
+    found = [loss for curve in curves.values() for _, loss in curve]
+    limits = 0.95 * min(found), 1.03 * max(found)
 
     families = {family: [arm for arm in arms if arm in curves] for family, arms in FAMILIES.items()}
     families = {family: arms for family, arms in families.items() if arms}
     for axes, (family, arms) in zip(above.subplots(1, len(families), squeeze=False)[0], families.items(), strict=True):
         if "momentum" in curves and "momentum" not in arms:
-            draw(axes, curves["momentum"], 1, "momentum", color="0.6", ls="--", lw=1.2)
-        for arm, colour in zip(arms, COLOURS, strict=False):
-            draw(axes, curves[arm], 1, LABELS[arm], color=colour, lw=1.6)
+            plot_curve(axes, curves, "momentum", ls="--", lw=1.2)
+        for arm in arms:
+            plot_curve(axes, curves, arm, lw=1.6)
         finish(axes, limits, "step", family, is_first=axes.get_subplotspec().is_first_col())
 
     left, right = below.subplots(1, 2)
     seconds = {row["optimizer"]: row["step_seconds"] for row in rows}
-    timed = [arm for arm in TIMED if arm in curves] or list(curves)
-    for arm, colour in zip(timed, COLOURS, strict=False):
-        draw(left, curves[arm], seconds[arm], LABELS[arm], color=colour, lw=1.6)
+    for arm in [arm for arm in TIMED if arm in curves] or list(curves):
+        plot_curve(left, curves, arm, unit=seconds[arm], lw=1.6)
     left.axvline(deadline, color="black", lw=1, ls=":")
     finish(left, limits, "time (s)", "by the clock", is_first=True)
 
     order = sorted(rows, key=lambda row: -row["deadline_loss"])
     for place, row in enumerate(order):
-        looks = {"color": FAMILY_COLOUR[row["optimizer"]], "capsize": 3, "ms": 6}
+        looks = {"color": COLOUR[row["optimizer"]], "capsize": 3, "ms": 6}
         right.errorbar(row["deadline_loss"], place, xerr=row["deadline_loss_std"], fmt="o", **looks)
     right.set_yticks(range(len(order)), [LABELS[row["optimizer"]] for row in order], fontsize=8)
     right.set_xlabel("training loss (nats)")
@@ -100,8 +117,9 @@ def losses(curves: dict[str, list[float]], rows: list[dict], deadline: float) ->
     return figure
 
 
-def draw(axes: Axes, curve: list[float], unit: float, label: str, **looks: object) -> None:
-    axes.plot([unit * (step + 1) for step in range(len(curve))], curve, label=label, **looks)
+def plot_curve(axes: Axes, curves: dict[str, list], arm: str, unit: float = 1.0, **looks: object) -> None:
+    steps, values = zip(*curves[arm], strict=True)
+    axes.plot([unit * step for step in steps], values, color=COLOUR[arm], label=LABELS[arm], **looks)
 
 
 def finish(axes: Axes, limits: tuple[float, float], xlabel: str, title: str, is_first: bool) -> None:

@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from torch.autograd.functional import hessian
+from torch.nn.utils import vector_to_parameters
 
+from chapter_02_nn_basics_mlp.losses import cross_entropy
 from chapter_02_nn_basics_mlp.network import MLP, MLPConfig
 from chapter_03_optimization_regularization.experiments.landscapes import (
     LANDSCAPES,
@@ -23,14 +25,14 @@ from chapter_03_optimization_regularization.experiments.landscapes import (
     sweep,
     trajectory,
 )
-from chapter_03_optimization_regularization.figures.optimization_paths import COLOUR, few_colours, until
+from chapter_03_optimization_regularization.figures.optimization_paths import EXACT, few_colours, path_until
 from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SGD
 from chapter_03_optimization_regularization.visualize import (
     METHODS,
     contraction,
-    filter_normalised,
-    loss_at,
-    loss_on_plane,
+    how_long_v_remembers,
+    loss_along,
+    rest_that_does_not_last,
 )
 from tests.conftest import ROOT
 
@@ -110,43 +112,45 @@ def test_distances_shrink_at_the_predicted_rate(method, tolerance):
     assert row["distances"][row["steps"]] <= 1e-6 < row["distances"][row["steps"] - 1]
 
 
-def test_directions_are_as_long_as_the_units_they_move():
-    torch.manual_seed(0)
-    model = MLP(MLPConfig(2, 5, 2, 3, "relu", batch_norm=True))
-    direction = filter_normalised(model)
-    for p, d in zip(model.parameters(), direction.split([p.numel() for p in model.parameters()]), strict=True):
-        if p.ndim == 1:
-            assert d.abs().max() == 0
-        else:
-            torch.testing.assert_close(d.view(p.shape).norm(dim=1), p.detach().norm(dim=1))
-
-
 def test_a_plane_goes_through_its_origin_and_its_directions():
     torch.manual_seed(0)
     model, x, y = MLP(MLPConfig(2, 4, 1, 3)), torch.randn(20, 2), torch.arange(20) % 3
     origin, across, along = torch.randn(3, sum(p.numel() for p in model.parameters()))
-    losses = loss_on_plane(model, x, y, origin, across, along, [0, 1], [0, 1, 2])
-    assert losses.shape == (3, 2)
-    assert losses[0, 0].item() == pytest.approx(loss_at(model, x, y, origin), rel=1e-6)
-    assert losses[2, 1].item() == pytest.approx(loss_at(model, x, y, origin + across + 2 * along), rel=1e-6)
+    losses = loss_along(model, x, y, origin, [across, along], [torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0, 2.0])])
+    assert losses.shape == (2, 3)
+    for place, at in (((0, 0), origin), ((1, 2), origin + across + 2 * along)):
+        vector_to_parameters(at, model.parameters())
+        assert losses[place].item() == pytest.approx(cross_entropy(model(x), y).item(), rel=1e-5)
+
+
+def test_rest_depends_on_how_long_v_remembers():
+    """With RMSprop's memory of 0.99 Adam never rests in the ravine, with Adam's of 0.999 RMSprop does."""
+    found = how_long_v_remembers(2000)
+    assert found == {"ravine_rmsprop_alpha_0999_steps": 361, "ravine_adam_beta2_099_steps": None}
+
+
+def test_adam_at_a_large_rate_is_thrown_out_of_rosenbrocks_valley():
+    found = rest_that_does_not_last(2000)
+    assert found["early_rest_lr"] == pytest.approx(0.464, abs=1e-3)
+    assert (found["early_rest_steps"], found["early_rest_ends"]) == (760, 1656)
 
 
 def test_between_two_steps_the_film_goes_straight():
     path = f64(0, 0, 2, 0, 2, 4).view(3, 2)
-    assert until(path, 1.25).tolist() == [[0, 0], [2, 0], [2, 1]]
-    assert until(path, 1.25, since=1.1).tolist() == [[2, 0], [2, 1]]
-    assert until(path, 2.0)[-1].tolist() == [2, 4]
+    assert path_until(path, 1.25).tolist() == [[0, 0], [2, 0], [2, 1]]
+    assert path_until(path, 1.25, since=1.1).tolist() == [[2, 0], [2, 1]]
+    assert path_until(path, 2.0)[-1].tolist() == [2, 4]
 
 
 def test_few_colours_keep_those_of_the_paths():
     shades = np.random.default_rng(0).integers(100, 200, (200, 200, 3), dtype=np.uint8)
     image = Image.fromarray(shades)
-    for i, colour in enumerate(COLOUR.values()):
-        image.paste(colour, (i, 0, i + 1, 1))  # a single pixel
+    for i, colour in enumerate(EXACT):
+        image.paste(tuple(round(255 * c) for c in colour), (i, 0, i + 1, 1))  # a single pixel
     small = few_colours(image)
     assert small.mode == "P"
-    pixels = [small.convert("RGB").getpixel((i, 0)) for i in range(len(COLOUR))]
-    assert pixels == [image.getpixel((i, 0)) for i in range(len(COLOUR))]
+    pixels = [small.convert("RGB").getpixel((i, 0)) for i in range(len(EXACT))]
+    assert pixels == [image.getpixel((i, 0)) for i in range(len(EXACT))]
 
 
 def test_the_published_rates_are_those_predicted():
