@@ -5,6 +5,8 @@ A measured figure in a README is a link to the results file that holds it, the l
 `[97.3 %](results/train.json "final.test_accuracy")`. A function is a link to its file: [`spirals`](dataset.py).
 """
 
+import ast
+import importlib
 import json
 import re
 from pathlib import Path
@@ -25,6 +27,7 @@ TITLED = re.compile(r'\]\([^()\s]+\.json\s+"')
 FUNCTION = re.compile(r"\[`(\w+)`\]\(([^()\s]+\.py)\)")
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^()\s]+)\)")
 LINK = re.compile(r"\]\((?!http|mailto|#)([^()\s#]+)")
+PYTHON = re.compile(r"^```python\n([\s\S]*?)^```", re.MULTILINE)
 CODE = re.compile(r"^```[\s\S]*?^```", re.MULTILINE)
 COMMENT = re.compile(r" +# .*$", re.MULTILINE)
 SAME_IN_BOTH = {
@@ -65,6 +68,16 @@ def test_functions_pictures_and_links_exist(readme):
         assert re.search(rf"^\s*(def|class) {name}\b", code, re.MULTILINE), f"{path} defines no {name}"
     for target in LINK.findall(re.sub(r"(?<!\[)`[^`\n]*`", "", text)):
         assert (readme.parent / target).exists(), f"{target} is missing"
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_in_code_blocks_find_what_they_name(readme):
+    for block in PYTHON.findall(readme.read_text(encoding="utf-8")):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and re.match(r"chapter_\d|utils", node.module):
+                module = importlib.import_module(node.module)
+                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not missing, f"{node.module} has no {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("readme", ENGLISH, ids=lambda p: p.parent.name)
