@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, register_parametrization
+from torch.nn.utils.parametrize import register_parametrization
 
 from chapter_03_optimization_regularization.normalization.backward import normalize_by_hand
 
@@ -268,28 +268,3 @@ def weight_norm(layer: nn.Module) -> nn.Module:
     """
     register_parametrization(layer, "weight", WeightNorm())
     return layer
-
-
-@torch.no_grad()
-def initialize_weight_norm_(model: nn.Module, x: Tensor) -> nn.Module:
-    """Set g and the biases so that each weight-normalised layer's units have mean 0 and variance 1 over the batch `x`.
-
-    This is the paper's equation 6: for one batch, BatchNorm's effect. The layers need biases; one forward pass does it.
-    """
-
-    def rescale(layer: nn.Module, inputs: tuple, y: Tensor) -> Tensor:
-        unit = 1 if layer.weight.ndim > 2 else y.ndim - 1  # the units' axis, for convolutions (B, out, ...)
-        y = y.movedim(unit, -1)  # (..., out)
-        std, mean = torch.std_mean(y.flatten(0, -2), dim=0, correction=0)  # (out,)
-        g = layer.parametrizations.weight.original0
-        g /= std.view_as(g)
-        layer.bias.sub_(mean).div_(std)
-        return ((y - mean) / std).movedim(-1, unit)
-
-    layers = [m for m in model.modules() if is_parametrized(m, "weight")]
-    layers = [m for m in layers if isinstance(m.parametrizations.weight[0], WeightNorm)]
-    hooks = [layer.register_forward_hook(rescale) for layer in layers]
-    model(x)
-    for hook in hooks:
-        hook.remove()
-    return model

@@ -38,10 +38,6 @@ class Average:
                 old.copy_(latest)
         self.count += 1
 
-    def copy_to(self, model: nn.Module) -> None:
-        """Give `model` the averaged weights and buffers."""
-        model.load_state_dict(self.model.state_dict())
-
     def state_dict(self) -> dict:
         return {"count": self.count, "model": self.model.state_dict()}
 

@@ -116,27 +116,6 @@ def random_rotate(images: Tensor, degrees: float, padding: str = "zero") -> Tens
     return rotate(images, _uniform(images, -degrees, degrees), padding)
 
 
-def random_affine(
-    images: Tensor, degrees: float = 0.0, scale: tuple[float, float] = (1.0, 1.0), shear: float = 0.0,
-    shift: float = 0.0, padding: str = "zero",
-) -> Tensor:  # fmt: skip
-    """Turn, scale, slant and move each picture at random.
-
-    Args:
-        degrees, shear: the largest angles, either way. scale: the smallest and the largest factor.
-        shift: the longest move along each axis, as a part of the picture's side.
-    """
-    height, width = images.shape[-2:]
-    matrices = affine_matrices(
-        degrees=_uniform(images, -degrees, degrees),
-        scale=_uniform(images, *scale),
-        shear=_uniform(images, -shear, shear),
-        right=_uniform(images, -shift * width, shift * width),
-        down=_uniform(images, -shift * height, shift * height),
-    )
-    return affine(images, matrices, padding)
-
-
 # --- colour, in [0, 1] where images are floating point: normalise afterwards ------------------------------------------
 
 

@@ -18,7 +18,6 @@ from chapter_03_optimization_regularization.normalization import (
     LayerNorm,
     Norm,
     RMSNorm,
-    initialize_weight_norm_,
     make_norm,
     normalize,
     weight_norm,
@@ -371,30 +370,3 @@ def test_weight_norm_equals_torchs(make, shape):
     v = ours.parametrizations.weight.original1
     (gradient,) = torch.autograd.grad((ours(x) * weights).sum(), v)
     same((gradient * v).flatten(1).sum(dim=1), torch.zeros(len(v), dtype=v.dtype), 1e-12)  # at a right angle
-
-
-@pytest.mark.parametrize("make, shape", LAYERS)
-def test_weight_norm_starts_like_batch_norm(make, shape):
-    layer, x = weight_norm(make().double()), double(*shape)
-    before = layer(x)
-    initialize_weight_norm_(layer, x)
-    assert not layer._forward_hooks
-    unit = 1 if before.ndim > 2 and layer.weight.ndim > 2 else -1
-    rows = before.movedim(unit, -1).flatten(0, -2)  # (N, out)
-    expected = ((rows - rows.mean(dim=0)) / rows.std(dim=0, correction=0)).view(before.movedim(unit, -1).shape)
-    same(layer(x), expected.movedim(-1, unit))
-
-
-def test_every_layer_of_a_network_starts_like_batch_norm():
-    """The second layer is set for what the first gives out once it has been set itself."""
-    model = nn.Sequential(
-        nn.Linear(4, 6), nn.ReLU(), weight_norm(nn.Linear(6, 5)), nn.ReLU(), weight_norm(Linear(5, 3))
-    )
-    model, x = model.double(), double(50, 4)
-    first = copy.deepcopy(model[0].state_dict())
-    initialize_weight_norm_(model, x)
-    for depth in (3, 5):
-        y = model[:depth](x)
-        same(y.mean(dim=0), torch.zeros_like(y[0]))
-        same(y.std(dim=0, correction=0), torch.ones_like(y[0]))
-    same(model[0].state_dict(), first, 0)
