@@ -3,6 +3,7 @@
 """
 
 import json
+import shlex
 from functools import partial
 
 import pytest
@@ -185,6 +186,15 @@ def test_an_interrupted_training_resumes_to_the_last_bit(more, tmp_path, monkeyp
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_the_printed_training_on_built_in_data_ends_well_above_chance(tmp_path):
+    """A narrower network than the printed command's, to save time; that one ends at 94 %."""
+    line = next(line for line in train.__doc__.splitlines() if "--dataset shapes" in line)
+    words = shlex.split(line, comments=True)[2:]  # without "python" and the script
+    train.main([*words, "--width", "16", "--device", "cpu", "--out_dir", str(tmp_path)])
+    final = read(tmp_path / "train_shapes.json")["final"]
+    assert final["test_accuracy"] > 0.5 and final["test_count"] == 1000  # of ten classes
+
+
 def test_other_flags_and_a_missing_state_are_refused(tmp_path):
     with pytest.raises(UserError):
         train.main([*TINY, "--resume", "--out_dir", str(tmp_path)])
@@ -225,6 +235,18 @@ def test_the_shipped_model_scores_what_was_recorded():
     p = training.probabilities(model, images[:1000, None], views=2, to_input=dataset.to_input)
     accuracy, _ = training.score(p, labels[:1000])
     assert accuracy == pytest.approx(about["test_accuracy"], abs=0.02)
+
+
+def test_pictures_of_one_name_in_two_folders_keep_an_answer_each(tmp_path):
+    paths = []
+    for folder, garment in (("a", "1_trouser"), ("b", "8_bag")):
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / "x.png")
+        paths[-1].write_bytes((ROOT / f"chapter_01_tensor_autograd/images/{garment}.png").read_bytes())
+    inference.main(["--image", *map(str, paths), "--out_dir", str(tmp_path)])
+    answers = read(tmp_path / "answers.json")
+    assert [answer["file"] for answer in answers] == ["x.png", "x.png"]
+    assert [next(iter(answer["probabilities"])) for answer in answers] == ["trouser", "bag"]
 
 
 def test_inference_names_most_drawn_garments(capsys, tmp_path):
