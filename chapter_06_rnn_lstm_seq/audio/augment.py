@@ -38,17 +38,16 @@ def add_noise(sounds: Tensor, lengths: Tensor, low_db: float, high_db: float) ->
     return noisy * (torch.arange(sounds.shape[1], device=sounds.device) < lengths[:, None])
 
 
-def mask_spectrogram(x: Tensor, n_frames: Tensor, bands: int, share: float) -> Tensor:
-    """Set a random stripe of up to `bands` bands, and one of up to a `share` of the frames, to 0 (Park et al. 2019).
+def mask_spectrogram(x: Tensor, n_steps: Tensor, n_bands: int, bands: int, share: float) -> Tensor:
+    """Set a random stripe of up to `bands` bands, and one of up to a `share` of the steps, to 0 (Park et al. 2019).
 
-    x (B, F, D), of which `n_frames` (B,) frames count. 0 is each band's mean.
+    x (B, F, stack n_bands), of which `n_steps` (B,) steps count. 0 is each band's mean.
     """
-    batch, longest, n_bands = x.shape
-    frames, places = torch.arange(longest, device=x.device), torch.arange(n_bands, device=x.device)
-    hidden = _stripe(frames, n_frames, share * n_frames)[:, :, None]
-    full = torch.full_like(n_frames, n_bands)
-    hidden = hidden | _stripe(places, full, torch.full_like(n_frames, bands + 1))[:, None, :]
-    return x.masked_fill(hidden, 0)
+    steps, places = torch.arange(x.shape[1], device=x.device), torch.arange(n_bands, device=x.device)
+    in_time = _stripe(steps, n_steps, share * n_steps)  # (B, F)
+    in_pitch = _stripe(places, torch.full_like(n_steps, n_bands), torch.full_like(n_steps, bands + 1))  # (B, n_bands)
+    in_pitch = in_pitch.repeat(1, x.shape[2] // n_bands)  # stacked frames lack the same bands
+    return x.masked_fill(in_time[:, :, None] | in_pitch[:, None, :], 0)
 
 
 def _stripe(places: Tensor, ends: Tensor, widest: Tensor) -> Tensor:

@@ -13,18 +13,18 @@ from chapter_06_rnn_lstm_seq.audio import LogMel
 from chapter_06_rnn_lstm_seq.audio.augment import add_noise, change_speed, mask_spectrogram, shift_in_time
 from chapter_06_rnn_lstm_seq.baselines.frames import bag_of_frames_accuracy
 from chapter_06_rnn_lstm_seq.dataset import Recordings, spoken_digits
+from chapter_06_rnn_lstm_seq.hearing import N_BANDS, STACK, digit_features
 from chapter_06_rnn_lstm_seq.model import Classifier, ClassifierConfig
 from chapter_06_rnn_lstm_seq.tasks.shared import Shuffled, accuracy_and_loss, configure
 from chapter_06_rnn_lstm_seq.toy import toy_digits
 from utils.evaluating import evaluating
 
-N_BANDS = 40
 TEST_TAKES, VALIDATION_TAKES = range(0, 5), range(5, 10)  # the customary test set, and what chose the recipe
 STRETCHES = torch.cat([torch.ones(1), torch.linspace(0.85, 1.15, 15)])  # throats: 15 % longer or shorter
 SPEEDS = (0.85, 1.15)
-SILENCE = 800  # samples put before and behind at most: 0.1 s
+SILENCE = 400  # samples put before and behind at most: 0.05 s
 NOISE = (10.0, 50.0)  # decibels below the voice
-HIDDEN_BANDS, HIDDEN_SHARE = 8, 0.2  # of the spectrogram's bands and frames
+HIDDEN_BANDS, HIDDEN_SHARE = 8, 0.2  # of the spectrogram's bands and steps
 LABEL_SMOOTHING = 0.1
 PROBE = 8  # recordings whose logits are recorded: the shipped model must say the same again
 
@@ -44,16 +44,16 @@ class Digits:
     ):
         """`train` and `measured` are indices of recordings."""
         self.name, self.recordings, self.train, self.measured = name, recordings, train, measured
-        self.config = configure(ClassifierConfig, options, d_input=N_BANDS, n_classes=10)
+        self.config = configure(ClassifierConfig, options, d_input=STACK * N_BANDS, n_classes=10)
         self.order, self.device = Shuffled(train, batch_size), device
-        self.features = LogMel(N_BANDS, STRETCHES).to(device)
+        self.features = digit_features(STRETCHES).to(device)
 
     def build(self) -> Classifier:
         return Classifier(self.config)
 
     @torch.no_grad()
     def batch(self) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Return features (B, F, bands) with their numbers of frames (B,), and digits (B,)."""
+        """Return features (B, F, D) with their numbers of steps (B,), and digits (B,)."""
         index = self.order.next()
         sounds, lengths = (tensor.to(self.device) for tensor in self.recordings.batch(index))
         slow, fast = SPEEDS
@@ -62,9 +62,9 @@ class Digits:
         sounds, lengths = shift_in_time(sounds, lengths, SILENCE)
         sounds = add_noise(sounds, lengths, *NOISE)
         throats = torch.randint(1, len(STRETCHES), (len(index),), device=self.device)
-        x, n_frames = self.features(sounds, lengths, throats)
-        x = mask_spectrogram(x, n_frames, HIDDEN_BANDS, HIDDEN_SHARE)
-        return (x, n_frames), self.recordings.digits[index].to(self.device)
+        x, n_steps = self.features(sounds, lengths, throats)
+        x = mask_spectrogram(x, n_steps, N_BANDS, HIDDEN_BANDS, HIDDEN_SHARE)
+        return (x, n_steps), self.recordings.digits[index].to(self.device)
 
     def loss(self, logits: Tensor, digits: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), digits, label_smoothing=LABEL_SMOOTHING)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from chapter_06_rnn_lstm_seq.baselines.naive_bayes import BagOfWords
 from chapter_06_rnn_lstm_seq.dataset import polarity
 from chapter_06_rnn_lstm_seq.model import SentimentConfig, SentimentNet
+from chapter_06_rnn_lstm_seq.sentiment import sentence_logits
 from chapter_06_rnn_lstm_seq.tasks.shared import Shuffled, accuracy_and_loss, configure
 from chapter_06_rnn_lstm_seq.toy import toy_sentences
 from chapter_06_rnn_lstm_seq.words import Vocabulary, tokenize
-from utils.evaluating import evaluating
 from utils.spread import over_seeds
 
 CLASSES = ["negative", "positive"]
@@ -85,17 +85,6 @@ class Sentiment:
 
     def load_state_dict(self, saved: dict) -> None:
         self.order.load_state_dict(saved)
-
-
-@torch.no_grad()
-def sentence_logits(model: SentimentNet, vocabulary: Vocabulary, sentences: list[list[str]]) -> Tensor:
-    """Return the model's logits (N, 2) for sentences given as words, on the CPU."""
-    device, parts = model.head.weight.device, []
-    with evaluating(model):
-        for first in range(0, len(sentences), 100):
-            inputs = vocabulary.encode(sentences[first : first + 100])
-            parts.append(model(*(tensor.to(device) for tensor in inputs)).cpu())
-    return torch.cat(parts)
 
 
 def tasks(

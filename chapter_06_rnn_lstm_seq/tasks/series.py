@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from chapter_06_rnn_lstm_seq.baselines.autoregression import best_autoregression, persistence
+from chapter_06_rnn_lstm_seq.baselines.echo import best_reservoir, echo_forecast
+from chapter_06_rnn_lstm_seq.forecasting import free_run
 from chapter_06_rnn_lstm_seq.model import Forecaster, ForecasterConfig
 from chapter_06_rnn_lstm_seq.series import mackey_glass, sine_mixture
 from chapter_06_rnn_lstm_seq.tasks.shared import configure
-from utils.evaluating import evaluating
 from utils.spread import over_seeds
 
 HORIZON, TOLERANCE = 84, 0.1  # steps ahead; in the series' own units
@@ -26,9 +27,9 @@ N_SEEDS = 3
 class Series:
     """The task: the mean squared error of the next value, read and then continued, in units of the deviation."""
 
-    def __init__(self, name: str, series: Tensor, split: str, options: dict, batch_size: int, device: torch.device):
-        """series (T,), float64, long enough for the three parts."""
-        self.name, self.batch_size, self.device = name, batch_size, device
+    def __init__(self, seed: int, series: Tensor, split: str, options: dict, batch_size: int, device: torch.device):
+        """series (T,), float64, long enough for the three parts; `seed` is the reservoir's."""
+        self.name, self.seed, self.batch_size, self.device = f"seed {seed}", seed, batch_size, device
         self.mean, self.std = series[TRAIN].mean(), series[TRAIN].std()
         scaled = (series - self.mean) / self.std
         self.train = scaled[TRAIN]
@@ -52,23 +53,25 @@ class Series:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         context, truth = self.chosen_on
-        return {"val_nrmse_84": nrmse(forecast(model, context, HORIZON), truth)}
+        return {"val_nrmse_84": nrmse(free_run(model, context, HORIZON), truth)}
 
     def evaluate(self, model: nn.Module) -> dict[str, float | int]:
         context, truth = self.measured
-        return self._scores(forecast(model, context, truth.shape[1]))
+        return self._scores(free_run(model, context, truth.shape[1]))
 
     def baselines(self) -> dict[str, float | int]:
-        """Return the same figures of persistence and of the linear autoregressions best on the validation part."""
+        """Return the same figures of others, each one's options being those that are best on the validation part."""
         context, truth = self.measured
-        found = {
-            f"{name}_persistence": value for name, value in self._scores(persistence(context, truth.shape[1])).items()
-        }
+        n_ahead = truth.shape[1]
         linear = best_autoregression(self.train, self.chosen_on)
-        found |= {
-            f"{name}_linear": value for name, value in self._scores(linear.forecast(context, truth.shape[1])).items()
-        }
         direct = best_autoregression(self.train, self.chosen_on, ahead=HORIZON)
+        few = tuple(part[::5] for part in self.chosen_on)  # a reservoir's forecasts run one at a time
+        forecasts = {
+            "persistence": persistence(context, n_ahead),
+            "linear": linear.forecast(context, n_ahead),
+            "reservoir": echo_forecast(best_reservoir(self.train, few, self.seed), context, n_ahead),
+        }
+        found = {f"{key}_{name}": value for name, p in forecasts.items() for key, value in self._scores(p).items()}
         error = (direct.direct(context) - truth[:, HORIZON - 1]).square().mean().sqrt().item()
         return found | {
             "nrmse_84_linear_direct": error,
@@ -78,13 +81,13 @@ class Series:
 
     def about(self, model: nn.Module) -> dict:
         context = self.measured[0][:2]
-        errors = (forecast(model, self.chosen_on[0], HORIZON) - self.chosen_on[1]).abs()  # (N, HORIZON)
+        errors = (free_run(model, self.chosen_on[0], HORIZON) - self.chosen_on[1]).abs()  # (N, HORIZON)
         return {
             "mean": self.mean.item(),
             "std": self.std.item(),
             "band_90": errors.quantile(0.9, dim=0),  # in nine of ten forecasts the error is smaller
             "probe_context": context,
-            "probe": forecast(model, context, HORIZON),
+            "probe": free_run(model, context, HORIZON),
         }
 
     def _scores(self, predictions: Tensor) -> dict[str, float]:
@@ -107,14 +110,6 @@ def windows(series: Tensor, ahead: int, every: int) -> tuple[Tensor, Tensor]:
     return rows[:, :CONTEXT], rows[:, CONTEXT:]
 
 
-@torch.no_grad()
-def forecast(model: Forecaster, context: Tensor, n_ahead: int) -> Tensor:
-    """Let the model go on from context (N, T) for n_ahead steps: (N, n_ahead), on the CPU, float64."""
-    with evaluating(model):
-        predictions = model(context.float().to(model.head.weight.device), n_ahead - 1)
-    return predictions[:, context.shape[1] - 1 :].cpu().double()
-
-
 def nrmse(predictions: Tensor, truth: Tensor) -> float:
     """Return the root mean square error at step HORIZON alone, both being in units of the series' deviation."""
     return (predictions - truth)[:, HORIZON - 1].square().mean().sqrt().item()
@@ -130,14 +125,15 @@ def valid_steps(predictions: Tensor, truth: Tensor) -> float:
 def tasks(dataset: str, root: Path, split: str, options: dict, batch_size: int, device: torch.device) -> list[Series]:
     """Return the same task for each seed. Both series are made here: `root` is not read."""
     series = mackey_glass(TEST.stop) if dataset == "full" else sine_mixture(TEST.stop)
-    return [Series(f"seed {seed}", series, split, options, batch_size, device) for seed in range(N_SEEDS)]
+    return [Series(seed, series, split, options, batch_size, device) for seed in range(N_SEEDS)]
 
 
 def summarize(rows: list[dict], split: str) -> dict:
-    """Return means and spreads over the seeds, and the baselines, which have none."""
-    ours = over_seeds(rows, ["nrmse_84", "valid_steps"])
-    others = {
-        name: value for name, value in rows[0].items() if name.startswith(("nrmse_84_", "valid_steps_", "linear"))
-    }
-    best = min(others["nrmse_84_linear"], others["nrmse_84_linear_direct"], others["nrmse_84_persistence"])
-    return ours | others | {"below_best_baseline": 1 - ours["nrmse_84"] / best, "horizon": HORIZON}
+    """Return means and spreads over the seeds of what has them, and the others' figures."""
+    seeded = ["nrmse_84", "valid_steps", "nrmse_84_reservoir", "valid_steps_reservoir"]
+    final = over_seeds(rows, seeded)
+    fixed = ("nrmse_84_", "valid_steps_", "linear_")
+    final |= {name: value for name, value in rows[0].items() if name.startswith(fixed) and name not in seeded}
+    best = min(final[f"nrmse_84_{name}"] for name in ("persistence", "linear", "linear_direct"))
+    final |= {"below_best_baseline": 1 - final["nrmse_84"] / best, "horizon": HORIZON, "n_seeds": len(rows)}
+    return final

@@ -197,6 +197,15 @@ def test_features_do_not_depend_on_the_microphone():
     assert loud.mean(dim=1).abs().max() < 1e-4 and (loud.std(dim=1) - 1).abs().max() < 0.05
 
 
+def test_frames_are_stacked_two_by_two():
+    sounds = torch.randn(2, 1500, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([1500, 1000])
+    one, n = LogMel(24)(sounds, lengths)
+    two, m = LogMel(24, stack=2)(sounds, lengths)
+    assert n.tolist() == [18, 11] and m.tolist() == [9, 6]
+    assert torch.equal(two.reshape(2, -1, 24), one)
+
+
 def test_silence_is_heard_without_a_nan():
     x, _ = LogMel(24)(torch.zeros(1, 500), torch.tensor([500]))
     assert x.abs().max() < 1e-3
@@ -238,7 +247,7 @@ def test_noise_has_the_loudness_asked_for():
 def test_stripes_are_as_wide_as_asked():
     torch.manual_seed(0)
     x = torch.ones(200, 30, 20)
-    y = mask_spectrogram(x, torch.full((200,), 30), bands=5, share=0.5)
+    y = mask_spectrogram(x, torch.full((200,), 30), 20, bands=5, share=0.5)
     whole_frames, whole_bands = (y == 0).all(dim=2).sum(dim=1), (y == 0).all(dim=1).sum(dim=1)
     assert set(whole_bands.tolist()) == {0, 1, 2, 3, 4, 5}
     assert whole_frames.min() == 0 and whole_frames.max() == 14
