@@ -48,8 +48,10 @@ RECIPES = {  # each task's defaults
     },
     "digits": {
         "cell": "gru",
-        "max_steps": 1500,
+        "max_steps": 2000,
+        "batch_size": 64,
         "lr": 1e-2,
+        "weight_decay": 0.05,
         "hidden_size": 96,
         "n_layers": 2,
         "dropout": 0.3,
@@ -68,7 +70,7 @@ RECIPES = {  # each task's defaults
         "ema": 0.995,
     },
     "series": {
-        "max_steps": 1500,
+        "max_steps": 3000,
         "lr": 1e-2,
         "weight_decay": 0.0,
         "hidden_size": 64,
