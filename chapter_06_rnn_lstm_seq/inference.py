@@ -26,7 +26,7 @@ from chapter_06_rnn_lstm_seq.hearing import N_BANDS, STACK, digit_features, hear
 from chapter_06_rnn_lstm_seq.sentiment import load_sentiment, praise
 from chapter_06_rnn_lstm_seq.words import Vocabulary
 from utils.checkpoint import load_model
-from utils.cli import amount, begin, natural, positive, run, script_parser
+from utils.cli import amount, begin, natural, positive, run, script_parser, seed
 from utils.errors import UserError
 from utils.tables import aligned
 
@@ -38,7 +38,7 @@ LETTERS = "\n abcdefghijklmnopqrstuvwxyz"
 
 def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
-    parser.add_argument("--seed", type=natural, default=0, help="seed of the drawing of characters")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the drawing of characters")
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="folder of the trained networks")
     parser.add_argument("--prompt", default="", help="text to go on from; empty: begin a scene")
     parser.add_argument("--length", type=positive, default=600, help="characters to write")
