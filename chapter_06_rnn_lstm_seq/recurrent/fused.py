@@ -42,7 +42,7 @@ class _RNN(torch.autograd.Function):
         h = torch.empty_like(of_x)
         h_t = h0
         for t in range(len(x)):
-            h_t = torch.addmm(of_x[t], h_t, w_hh.t(), out=h[t]).tanh_()  # (B, H)
+            h_t = tanh_(torch.addmm(of_x[t], h_t, w_hh.t(), out=h[t]))  # (B, H)
         ctx.save_for_backward(x, h0, w_ih, w_hh, h)
         return h
 
@@ -71,9 +71,9 @@ class _LSTM(torch.autograd.Function):
         for t in range(len(x)):
             gates[t].addmm_(h_t, w_hh.t())
             i, f, g, o = gates[t].chunk(4, dim=-1)  # each (B, H), a view
-            i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
+            i.sigmoid_(), f.sigmoid_(), tanh_(g), o.sigmoid_()
             c_t = torch.mul(f, c_t, out=c[t]).addcmul_(i, g)
-            h_t = torch.mul(o, torch.tanh(c_t, out=tanh_c[t]), out=h[t])
+            h_t = torch.mul(o, tanh_(tanh_c[t].copy_(c_t)), out=h[t])
         ctx.save_for_backward(x, h0, c0, w_ih, w_hh, gates, c, tanh_c, h)
         ctx.set_materialize_grads(False)  # as a rule nobody asks for the gradient of the cells
         return h, c
@@ -112,7 +112,7 @@ class _GRU(torch.autograd.Function):
             n_h[t] = of_h[:, 2 * hidden :]
             r, z, n = gates[t].chunk(3, dim=-1)  # each (B, H), a view
             r.sigmoid_(), z.sigmoid_()
-            n.addcmul_(r, n_h[t]).tanh_()
+            tanh_(n.addcmul_(r, n_h[t]))
             h_t = torch.lerp(n, h_t, z, out=h[t])  # n + z (h - n)
         ctx.save_for_backward(x, h0, w_ih, w_hh, gates, n_h, h)
         return h
@@ -135,6 +135,16 @@ class _GRU(torch.autograd.Function):
             da_h[t].chunk(3, dim=-1)[2].mul_(r)
             dh = torch.addmm(dh * z, da_h[t], w_hh)  # past the gates, and through them
         return _dx(ctx, da_x, w_ih), dh, *_dweights(da_x, da_h, x, h0, h)
+
+
+def tanh_(x: Tensor) -> Tensor:
+    """Take tanh in place, on a CPU as 2 sigmoid(2 x) - 1: PyTorch's sigmoid is five times as fast there as its tanh.
+
+    The subtraction costs small values their last digits. Sixteen bits have none to spare.
+    """
+    if x.device.type == "cpu" and x.element_size() > 2:
+        return x.mul_(2).sigmoid_().mul_(2).sub_(1)
+    return x.tanh_()
 
 
 def _dx(ctx, da: Tensor, w_ih: Tensor) -> Tensor | None:

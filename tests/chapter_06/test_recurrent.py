@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from chapter_06_rnn_lstm_seq.recurrent import CELLS, GRU, LSTM, RNN, LayerNormLSTM, make_recurrent
 from chapter_06_rnn_lstm_seq.recurrent import cells as plain
+from chapter_06_rnn_lstm_seq.recurrent.fused import tanh_
 
 CLOSE = {"rtol": 0, "atol": 1e-9}
 PAIRS = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
@@ -248,3 +249,9 @@ def test_a_copy_is_a_network_of_its_own(cell):
         next(other.parameters()).add_(1)
     x = torch.randn(1, 4, 2)
     assert not torch.equal(net(x)[0], other(x)[0])
+
+
+@pytest.mark.parametrize("dtype, off_by", [(torch.float64, 3e-16), (torch.float32, 2e-7), (torch.bfloat16, 0.0)])
+def test_the_fast_tanh_is_tanh(dtype, off_by):
+    x = torch.cat([torch.linspace(-20, 20, 1001), torch.tensor([1e-6, -torch.inf, torch.inf])]).to(dtype)
+    torch.testing.assert_close(tanh_(x.clone()), x.tanh(), rtol=0, atol=off_by)
