@@ -251,7 +251,9 @@ def test_a_copy_is_a_network_of_its_own(cell):
     assert not torch.equal(net(x)[0], other(x)[0])
 
 
-@pytest.mark.parametrize("dtype, off_by", [(torch.float64, 3e-16), (torch.float32, 2e-7), (torch.bfloat16, 0.0)])
-def test_the_fast_tanh_is_tanh(dtype, off_by):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_fast_tanh_is_tanh(dtype):
+    """Near 1, sigmoid and difference are each rounded by half an eps at most; the sigmoid's error then counts twice."""
     x = torch.cat([torch.linspace(-20, 20, 1001), torch.tensor([1e-6, -torch.inf, torch.inf])]).to(dtype)
+    off_by = 0.0 if dtype == torch.bfloat16 else 2 * torch.finfo(dtype).eps
     torch.testing.assert_close(tanh_(x.clone()), x.tanh(), rtol=0, atol=off_by)
