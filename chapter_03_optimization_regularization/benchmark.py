@@ -1,7 +1,7 @@
 """Time one step of each of our optimizers and of PyTorch's on the tensors of a small Transformer.
 在一个小型 Transformer 的参数上，比较我们的优化器与 PyTorch 的优化器走一步的用时。
 
-    python chapter_03_optimization_regularization/benchmark.py      # 40 s on 2 CPU cores
+    python chapter_03_optimization_regularization/benchmark.py      # 1 min on 2 CPU cores
 
 No network runs: the tensors have a Transformer's sizes, and their gradients are random numbers. Those that are compared
 take turns in one process, each on tensors of its own, and must end at the same numbers. AdamW is timed on two other

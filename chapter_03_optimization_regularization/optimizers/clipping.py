@@ -16,6 +16,7 @@ from utils.errors import UserError
 @torch.no_grad()
 def clip_by_value_(parameters: Iterable[Tensor], limit: float) -> None:
     """Bring each number of the gradients into [-limit, limit]. The gradient's direction changes."""
+    _check_not_negative("limit", limit)
     for g in _gradients(parameters):
         g.clamp_(-limit, limit)
 
@@ -29,7 +30,9 @@ def clip_by_norm_(parameters: Iterable[Tensor], max_norm: float, check: bool = T
 
     Raises:
         UserError: the norm is NaN or infinite; the gradients are left alone.
+        ValueError: `max_norm` is negative, which would turn the gradients round.
     """
+    _check_not_negative("max_norm", max_norm)
     gradients = _gradients(parameters)
     if not gradients:
         return torch.tensor(0.0)
@@ -48,6 +51,7 @@ def clip_adaptive_(parameters: Iterable[Tensor], ratio: float = 0.01, eps: float
     The step relative to the weights is what counts, so one limit fits all layers. `eps` lets weights that start at 0
     move. The paper leaves the last layer out.
     """
+    _check_not_negative("ratio", ratio)
     for p in parameters:
         if p.grad is not None:
             limit = unit_norms(p).clamp(min=eps) * ratio
@@ -58,6 +62,11 @@ def unit_norms(tensor: Tensor) -> Tensor:
     """Return the norm of each output unit's weights, shaped to broadcast; a vector (biases, gains) is one unit."""
     over = tuple(range(1, tensor.ndim)) if tensor.ndim > 1 else None
     return torch.linalg.vector_norm(tensor, dim=over, keepdim=True)
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name} is at least 0, not {value}")
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:

@@ -40,12 +40,16 @@ def soft_threshold_(weight: Tensor, threshold: float) -> None:
     threshold = lr * strength (ISTA); l1's own gradient would make weights jump over zero instead of resting on it.
     它正是上式的极小点；若直接用 l1 的（次）梯度，权重只会在零两侧来回跳，停不到零上。
     """
+    if not threshold >= 0:
+        raise ValueError(f"a threshold is at least 0, not {threshold}")
     weight.sub_(weight.clamp(-threshold, threshold))
 
 
 @torch.no_grad()
 def max_norm_(weight: Tensor, limit: float) -> None:
     """Shorten each unit's incoming weights, weight[i], to length `limit` if they exceed it (Srivastava et al. 2014)."""
+    if not limit > 0:
+        raise ValueError(f"a limit on lengths is above 0, not {limit}")
     length = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
     weight.mul_(limit / length.clamp(min=limit))  # exactly 1 for the short ones, zeros included
 

@@ -24,6 +24,7 @@ from chapter_03_optimization_regularization.normalization import (
 )
 from chapter_03_optimization_regularization.normalization.backward import normalize_by_hand
 from utils.batch_norm import recompute_batch_norm_
+from utils.errors import translated
 
 PASSES = {"by hand": normalize_by_hand, "plain": normalize}
 
@@ -197,6 +198,13 @@ def test_one_value_leaves_nothing_after_its_mean():
         with pytest.raises(ValueError, match="more than 1 value"):
             norm(torch.randn(shape))
     assert BatchNorm(3).eval()(torch.randn(1, 3)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("make", [BatchNorm, nn.BatchNorm1d])
+def test_a_batch_of_one_ends_in_a_line_that_names_the_flag(make):
+    with pytest.raises(ValueError) as error:
+        make(3)(torch.randn(1, 3))
+    assert "--batch_size" in translated(error.value, [])
 
 
 def test_a_group_of_one_value_becomes_its_bias_in_a_batch_of_one_too():

@@ -258,6 +258,16 @@ def test_label_smoothing_equals_pytorchs(smoothing, batch):
     same(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))
 
 
+@pytest.mark.parametrize("change", [reg.soft_threshold_, reg.max_norm_])
+def test_negative_limits_on_weights_are_refused(change):
+    weight = double(3, 4)
+    before = weight.clone()
+    for limit in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="(at least|above) 0"):
+            change(weight, limit)
+    assert torch.equal(weight, before)
+
+
 @pytest.mark.parametrize("shape", [(6,), (6, 1), (1, 4), (4,), (6, 4, 1)])
 def test_soft_cross_entropy_refuses_targets_that_would_broadcast(shape):
     with pytest.raises(ValueError, match="differ in shape"):

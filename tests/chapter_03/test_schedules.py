@@ -373,6 +373,16 @@ def test_a_warm_average_looks_back_over_a_tenth_of_the_steps():
     assert 999 - last == pytest.approx(1000 / 10, rel=0.01)
 
 
+@pytest.mark.parametrize("clip", [clip_by_value_, clip_by_norm_, clip_adaptive_])
+def test_a_negative_limit_is_refused_and_turns_no_gradient_round(clip):
+    p = torch.ones(2, requires_grad=True)
+    p.grad = torch.tensor([3.0, 4.0])
+    for limit in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="at least 0"):
+            clip([p], limit)
+    assert p.grad.tolist() == [3, 4]
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5, math.nan])
 def test_a_decay_that_keeps_too_much_or_less_than_nothing_is_refused(decay):
     with pytest.raises(ValueError, match="decay"):

@@ -139,6 +139,13 @@ def test_score_refuses_labels_that_would_broadcast(labels):
         training.score(torch.full((2, 2), 0.5), labels.long())
 
 
+def test_confusions_on_worked_numbers():
+    p = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.6, 0.4, 0.0], [0.1, 0.2, 0.7]])
+    counts = training.confusion_counts(p, torch.tensor([0, 1, 1, 1]))
+    assert counts.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
+    assert training.class_accuracies(counts, ["a", "b", "c"]) == {"a": 1, "b": pytest.approx(1 / 3), "c": 0}
+
+
 def test_probabilities_leave_every_layer_in_its_mode():
     model = CNN(CNNConfig(width=4)).train()
     model.stages[1].eval()
