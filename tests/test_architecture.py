@@ -73,6 +73,12 @@ def test_imports_make_no_circle():
     circles.prepare()  # raises CycleError, which shows the circle
 
 
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_no_script_is_imported(path):
+    """What two scripts share is a module."""
+    assert not [name for name in imports(path) if OURS.get(name) in SCRIPTS]
+
+
 IMPORT_EACH = """
 import itertools, os, sys
 import matplotlib.figure, numpy, torch, torchvision
