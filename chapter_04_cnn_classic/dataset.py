@@ -2,7 +2,9 @@
 32 × 32 的十类彩色图片：CIFAR-10，或现画的图形。
 """
 
+import math
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of each 
 OFFLINE = "--dataset shapes needs no download"
 SIDE = 32  # pixels
 MEAN_GREY = 120  # about the mean of all pictures' bytes: what is hidden looks like nothing to the network
-VALIDATION = 5000  # the last training pictures
+TRAINING, TESTING, VALIDATION = 50_000, 10_000, 5_000  # pictures; the last training ones are for validation
 
 Pictures = tuple[Tensor, Tensor]  # (N, 3, 32, 32), uint8, and labels (N,), int64
 DATASETS = ["cifar10", "shapes"]
@@ -53,12 +55,26 @@ def cifar10(root: Path, train: bool) -> Pictures:
     cache = root / "cifar10" / ("train.npz" if train else "test.npz")
     if not cache.exists():
         _convert(root, train, cache)
+    images, labels = _read(cache, TRAINING if train else TESTING)
+    return images.permute(0, 3, 1, 2), labels.long()  # (N, 3, 32, 32) in channels_last: a view of (N, 32, 32, 3)
+
+
+def _read(cache: Path, count: int) -> Pictures:
+    """Return images (N, 32, 32, 3) and labels (N,), having looked at what the file holds: it has no checksum."""
+    shape, advice = (count, SIDE, SIDE, 3), "delete it, and it will be made again"
     try:
         with np.load(cache) as arrays:
-            images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-    except Exception as error:  # a damaged archive fails in many ways
-        raise UserError(f"{cache} is damaged: delete it, and it will be made again") from error
-    return images.permute(0, 3, 1, 2), labels.long()  # (N, 3, 32, 32) in channels_last: a view of (N, 32, 32, 3)
+            declared = sum(member.file_size for member in arrays.zip.infolist())
+            if declared > 2 * math.prod(shape):  # nothing is unpacked before this is known
+                raise ValueError(f"it unpacks to {declared:,} bytes")
+            images, labels = arrays["images"], arrays["labels"]
+    except Exception as error:  # a damaged archive fails in many ways, and a foreign one in others
+        raise UserError(f"{cache} is damaged or another data set's: {advice}") from error
+    if images.shape != shape or images.dtype != np.uint8:
+        raise UserError(f"{cache} holds images {images.shape}, {images.dtype}, not {shape}, uint8: {advice}")
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or not set(np.unique(labels)) <= set(range(10)):
+        raise UserError(f"{cache} holds no {count:,} labels from 0 to 9: {advice}")
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def _convert(root: Path, train: bool, cache: Path) -> None:
@@ -69,7 +85,7 @@ def _convert(root: Path, train: bool, cache: Path) -> None:
             with tarfile.open(archive) as tar:
                 tar.extractall(root, filter="data")
         official = CIFAR10(str(root), train=train, download=False)
-    except (OSError, RuntimeError, tarfile.TarError) as error:
+    except (OSError, EOFError, RuntimeError, tarfile.TarError, zlib.error) as error:
         raise UserError(f"{root / CIFAR10.base_folder} is not whole: delete it; {OFFLINE}") from error
     with atomic_write(cache) as temporary:
         np.savez(temporary, images=official.data, labels=np.array(official.targets))

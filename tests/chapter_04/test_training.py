@@ -146,6 +146,7 @@ def official(folder, monkeypatch):
     for group, files in lists.items():
         monkeypatch.setattr(CIFAR10, group, files)
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": None})
+    monkeypatch.setattr(dataset, "TRAINING", 4)
 
 
 def test_the_official_files_are_read_and_cached(tmp_path, monkeypatch):
@@ -171,6 +172,51 @@ def test_a_damaged_cache_is_named(tmp_path):
     (tmp_path / "cifar10").mkdir()
     (tmp_path / "cifar10" / "train.npz").write_bytes(b"PK not an archive")
     with pytest.raises(UserError, match=r"train\.npz is damaged"):
+        dataset.cifar10(tmp_path, train=True)
+
+
+def good_cache():
+    rng = np.random.default_rng(0)
+    return {"images": rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8), "labels": np.array([3, 1, 4, 1])}
+
+
+BAD_CACHES = {
+    "fewer labels": lambda a: a | {"labels": a["labels"][:3]},
+    "fewer pictures": lambda a: {"images": a["images"][:3], "labels": a["labels"][:3]},  # as if it were the test set's
+    "labels of 200": lambda a: a | {"labels": a["labels"] + 196},
+    "negative labels": lambda a: a | {"labels": a["labels"] - 2},
+    "labels in a column": lambda a: a | {"labels": a["labels"][:, None]},
+    "one-hot labels": lambda a: a | {"labels": np.eye(10, dtype=np.int64)[a["labels"]]},
+    "labels that are no whole numbers": lambda a: a | {"labels": a["labels"] + 0.5},
+    "swapped": lambda a: {"images": a["labels"], "labels": a["images"]},
+    "floats": lambda a: a | {"images": a["images"] / 255},
+    "channels first": lambda a: a | {"images": a["images"].transpose(0, 3, 1, 2)},
+    "larger pictures": lambda a: a | {"images": np.zeros((4, 40, 40, 3), np.uint8)},
+    "gigantic": lambda a: a | {"images": np.zeros((4, 3000, 300, 3), np.uint8)},
+    "a foreign file": lambda a: {"x": a["images"], "y": a["labels"]},
+    "pickled": lambda a: a | {"labels": np.array([None, 1, 2, 3])},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CACHES)
+def test_a_cache_that_holds_something_else_is_refused(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "TRAINING", 4)
+    (tmp_path / "cifar10").mkdir()
+    cache = tmp_path / "cifar10" / "train.npz"
+    np.savez_compressed(cache, **good_cache())
+    assert dataset.cifar10(tmp_path, train=True)[1].tolist() == [3, 1, 4, 1]
+    np.savez_compressed(cache, **BAD_CACHES[kind](good_cache()))
+    before = cache.read_bytes()
+    with pytest.raises(UserError, match=r"train\.npz (holds|is damaged).*delete it"):
+        dataset.cifar10(tmp_path, train=True)
+    assert cache.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"sent as text", b"\x1f\x8b" + bytes(500), b""])
+def test_an_archive_that_is_none_ends_in_one_line(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "download", lambda *args, **kwargs: tmp_path / CIFAR10.filename)
+    (tmp_path / CIFAR10.filename).write_bytes(content)
+    with pytest.raises(UserError, match="not whole"):
         dataset.cifar10(tmp_path, train=True)
 
 
