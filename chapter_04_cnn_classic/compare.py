@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from chapter_04_cnn_classic.dataset import DATASETS
 from chapter_04_cnn_classic.equal_time import Recipe, load_sets, print_table, tune_and_train
-from chapter_04_cnn_classic.model import ModelConfig, build
+from chapter_04_cnn_classic.model import WIDEST, ModelConfig, build
 from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
+from utils.errors import UserError
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
 
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     tiny = {"dataset": "shapes", "train_size": 100, "minutes": 0.003, "batch_size": 20, "width": 0.1, "amp": "off"}
     args = begin(parser, argv, dry_run=tiny)
 
+    if args.width > WIDEST:
+        raise UserError(f"--width {args.width:g}: at most {WIDEST}")
     sets, classes = load_sets(args.dataset, args.data_root, args.train_size, args.device)
     recipe = Recipe(args.minutes, args.batch_size, amp=args.amp, seed=args.seed)  # mild: in minutes nothing overfits
     table, bar = [], tqdm(YEARS, unit="network")

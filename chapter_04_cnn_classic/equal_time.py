@@ -18,6 +18,7 @@ from chapter_03_optimization_regularization.regularization.augmentation import c
 from chapter_03_optimization_regularization.regularization.mixing import smooth_labels, soft_cross_entropy
 from chapter_03_optimization_regularization.training import fit, make_optimizers, probabilities, score
 from chapter_04_cnn_classic.dataset import MEAN_GREY, Pictures, load, to_input
+from utils.errors import UserError
 from utils.model_summary import model_summary
 from utils.seed import set_seed
 from utils.timer import Timer
@@ -60,7 +61,12 @@ def load_sets(name: str, root: Path, count: int, device: torch.device) -> tuple[
 
 
 def tune_and_train(build: Callable[[dict], nn.Module], config: Any, sets: Sets, recipe: Recipe) -> dict:
-    """Time, tune, train and measure the network that `build` makes of `config`; return its row of the table."""
+    """Time, tune, train and measure the network that `build` makes of `config`; return its row of the table.
+
+    Raises UserError where there are fewer pictures than a batch takes.
+    """
+    if recipe.batch_size > len(sets.tuning[1]):
+        raise UserError(f"--batch_size {recipe.batch_size}: there are {len(sets.tuning[1])} pictures in all")
     train_for_steps(build, config, sets.tuning, -6, 3, recipe)  # the first steps choose kernels and allocate memory
     _, seconds = train_for_steps(build, config, sets.tuning, -6, 12, recipe)
     steps = max(1, round(60 * recipe.minutes * 12 / seconds))

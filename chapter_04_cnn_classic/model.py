@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.network import Linear
 
+WIDEST = 8  # as a factor on the channels; AlexNet then has 490 million parameters
+
 
 @dataclass
 class ModelConfig:

@@ -30,7 +30,7 @@ from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
 from chapter_03_optimization_regularization.regularization.augmentation import cutout, random_flip, random_shift
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_04_cnn_classic.dataset import DATASETS, MEAN_GREY, SIDE, load, to_input
-from chapter_04_cnn_classic.model import MODELS, ConvNet, ModelConfig, build
+from chapter_04_cnn_classic.model import MODELS, WIDEST, ConvNet, ModelConfig, build
 from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, natural, positive, run, script_parser, share
 from utils.errors import UserError
@@ -90,6 +90,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
     tiny = {"dataset": "shapes", "train_size": 150, "epochs": 2, "batch_size": 50, "width": 0.1, "amp": "off"}
     args = begin(parser, argv, dry_run=tiny)
+    if args.width > WIDEST:
+        raise UserError(f"--width {args.width:g}: at most {WIDEST}")
     if args.shift >= SIDE:
         raise UserError(f"--shift {args.shift}: the pictures have {SIDE} pixels a side")
     return args

@@ -18,12 +18,13 @@ from chapter_04_cnn_classic import compare, dataset, train
 from chapter_04_cnn_classic.model import MODELS, VGG_PLAN, ModelConfig, build, conv_block
 from tests.conftest import ROOT
 from utils.checkpoint import load_model, probe_input
+from utils.cli import run
 from utils.data import default_data_root
 from utils.errors import UserError
 from utils.model_summary import model_summary
 
 CPU = torch.device("cpu")
-TINY = ["--dry_run", "--epochs", "3"]
+TINY = ["--dry_run", "--epochs", "3", "--train_size", "100"]
 CHAPTER = ROOT / "chapter_04_cnn_classic"
 SHIPPED = CHAPTER / "results/best_model.pth"
 RECORDED = [2.323252558708191, 2.2611324787139893, 2.232297897338867]  # losses of a dry run of three epochs
@@ -261,11 +262,40 @@ def test_an_interrupted_training_resumes_to_the_last_bit(more, tmp_path, monkeyp
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_mistakes_end_in_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="there are 100 pictures"):
-        train.main([*TINY, "--batch_size", "500", "--out_dir", str(tmp_path)])
-    with pytest.raises(UserError, match="lower --lr"):
-        train.main([*TINY, "--optimizer", "sgd", "--lr", "1e38", "--model", "lenet", "--out_dir", str(tmp_path)])
+MISTAKES = {
+    "more pictures a step than there are": (["--batch_size", "1000000"], "there are 100 pictures"),
+    "wider than a machine": (["--width", "1000000"], "--width 1e+06: at most 8"),
+    "moved out of sight": (["--shift", "32"], "--shift 32: the pictures have 32 pixels a side"),
+    "a loss that is no number": (["--optimizer", "sgd", "--lr", "1e38", "--model", "lenet"], "lower --lr"),
+    "weights beyond 16 bits": (
+        ["--optimizer", "sgd", "--lr", "3e5", "--ema", "0", "--model", "lenet", "--epochs", "1"],
+        "too large",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_mistakes_end_in_one_clear_line_and_no_model(kind, tmp_path, capsys):
+    flags, message = MISTAKES[kind]
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: train.main([*TINY, "--device", "cpu", *flags, "--out_dir", str(tmp_path)]))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and line.startswith("error: ") and message in line
+    assert not [path for path in tmp_path.iterdir() if path.name != "state.pth"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_of_one_is_enough(name, tmp_path):
+    """Where the last maps are 1 x 1, batch norm would have nothing to take a mean over: there is none there."""
+    flags = ["--dry_run", "--device", "cpu", "--model", name, "--batch_size", "1", "--train_size", "2", "--epochs", "1"]
+    train.main([*flags, "--out_dir", str(tmp_path)])
+    assert read(tmp_path / f"train_{name}.json")["history"][0]["train_loss"] > 0
+
+
+def test_the_comparison_ends_in_one_clear_line_too(tmp_path):
+    for flag, message in (("--width", "at most 8"), ("--batch_size", "there are 100 pictures")):
+        with pytest.raises(UserError, match=message):
+            compare.main(["--dry_run", "--device", "cpu", flag, "1000000", "--out_dir", str(tmp_path)])
 
 
 @pytest.mark.parametrize(("flip", "epochs"), [("0.5", 2), ("0.25", 4)])
@@ -278,7 +308,18 @@ def test_every_picture_has_its_turn_to_be_mirrored(flip, epochs, tmp_path, monke
         return random_flip(images, p)
 
     monkeypatch.setattr(train, "random_flip", watch)
-    flags = ["--flip", flip, "--epochs", str(epochs), "--model", "lenet", "--out_dir", str(tmp_path)]
+    flags = [
+        "--train_size",
+        "100",
+        "--flip",
+        flip,
+        "--epochs",
+        str(epochs),
+        "--model",
+        "lenet",
+        "--out_dir",
+        str(tmp_path),
+    ]
     train.main(["--dry_run", *flags])
     assert len(turns) == 100 and all(len(turn) == epochs and sum(turn) == 1 for turn in turns.values())
     assert {turn.index(True) for turn in turns.values()} == set(range(epochs)), "not all in the same epoch"
@@ -286,7 +327,7 @@ def test_every_picture_has_its_turn_to_be_mirrored(flip, epochs, tmp_path, monke
 
 def test_first_losses_are_those_of_the_published_recipe(tmp_path):
     """Recorded when the shipped network was trained: batches, augmentation, rates and average are still the same."""
-    train.main(["--dry_run", "--epochs", "3", "--split", "validation", "--device", "cpu", "--out_dir", str(tmp_path)])
+    train.main([*TINY, "--split", "validation", "--device", "cpu", "--out_dir", str(tmp_path)])
     history = read(tmp_path / "train_vgg.json")["history"]
     assert [row["train_loss"] for row in history] == pytest.approx(RECORDED, rel=1e-3)
 
@@ -311,6 +352,13 @@ def test_a_reader_of_one_training_step_meets_few_files(tmp_path, monkeypatch):
     train.main(["--dry_run", "--epochs", "1", "--device", "cpu", "--out_dir", str(tmp_path)])
     assert "utils/checkpoint.py" in met and "chapter_04_cnn_classic/model.py" in met
     assert len(met) <= 10, sorted(met)
+
+
+def test_the_training_that_needs_no_download_learns(tmp_path):
+    """The printed `train.py --dataset shapes --epochs 6`, with fewer pictures and channels: ten classes, chance 10 %."""
+    flags = ["--dataset", "shapes", "--epochs", "6", "--train_size", "2000", "--width", "0.25", "--amp", "off"]
+    train.main([*flags, "--device", "cpu", "--out_dir", str(tmp_path)])
+    assert read(tmp_path / "train_vgg.json")["final"]["test_accuracy"] > 0.6
 
 
 def test_the_comparison_gives_every_network_the_same_trials(tmp_path):
