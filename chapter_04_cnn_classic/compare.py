@@ -23,6 +23,7 @@ from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
 
 YEARS = {"lenet": 1998, "alexnet": 2012, "nin": 2013, "vgg": 2014, "inception": 2014}
+TITLES = {"lenet": "LeNet-5", "alexnet": "AlexNet", "nin": "Network in Network", "vgg": "VGG", "inception": "Inception"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,10 +60,12 @@ def draw_costs(table: list[dict]) -> Figure:
     figure, axes = new_figure(6.5, 4)
     for i, (row, colour) in enumerate(zip(table, COLOURS, strict=False)):
         x, y = row["macs"] / 1e6, 100 * row["test_accuracy"]
-        place = (0, 12 if i % 2 == 0 else -24)
         axes.scatter(x, y, s=row["parameters"] / 1.5e4 + 15, color=colour, alpha=0.7)
-        axes.annotate(f"{row['model']} ({row['year']})", (x, y), place, textcoords="offset points", ha="center")
+        place = (24, 12 if i % 2 == 0 else -26)  # above and below, in turn: the discs of 2012 and 2013 overlap
+        label = f"{TITLES[row['model']]} ({row['year']})"
+        axes.annotate(label, (x, y), place, textcoords="offset points", ha="right")
     axes.set(xscale="log", xlabel="multiply-accumulates a picture (millions)", ylabel="test accuracy (%)")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_title("the same minutes of training for each; area of a disc: parameters", fontsize=10)
     axes.margins(0.2)
     return figure

@@ -34,7 +34,7 @@ from chapter_04_cnn_classic.model import MODELS, WIDEST, ConvNet, ModelConfig, b
 from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, natural, positive, run, script_parser, share
 from utils.errors import UserError
-from utils.plotting import COLOURS, save_figure
+from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
 from utils.timer import Timer
 
@@ -188,18 +188,21 @@ def train(
 
 
 def draw_history(history: list[dict], final: dict) -> Figure:
-    """Draw loss and accuracy by epoch, and what the finished network reaches on pictures left as they are."""
-    epochs = [row["epoch"] for row in history]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
+    """Draw loss and accuracy by epoch; at the end, what the finished network reaches on pictures left as they are."""
+    epochs, split = [row["epoch"] for row in history], final["split"]
+    figure, (loss, accuracy) = new_figure(8.5, 3.4, ncols=2)
     loss.plot(epochs, [row["train_loss"] for row in history])
     loss.set(xlabel="epoch", ylabel="training loss (nats)", title="loss, with smoothed labels")
-    names = {"train_accuracy_augmented": "augmented training pictures", "validation_accuracy": "validation pictures"}
-    for (name, label), colour in zip(names.items(), COLOURS, strict=False):
+    curves = {"train_accuracy_augmented": "training pictures, augmented", "validation_accuracy": "validation pictures"}
+    for (name, label), colour in zip(curves.items(), (COLOURS[0], COLOURS[1]), strict=True):
         if name in history[0]:
             accuracy.plot(epochs, [100 * row[name] for row in history], color=colour, label=label)
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="accuracy")
-    accuracy.legend(frameon=False)
+    ends = {"train_accuracy": ("training pictures as they are", "^"), f"{split}_accuracy": (f"{split} pictures", "o")}
+    for (name, (label, marker)), colour in zip(ends.items(), (COLOURS[0], COLOURS[1]), strict=True):
+        value = 100 * final[name]
+        accuracy.plot(epochs[-1], value, marker, color=colour, ms=8, ls="", label=f"{label}: {value:.1f}")
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="accuracy; marks: the finished network")
+    accuracy.legend(frameon=False, loc="lower right")
     for axes in (loss, accuracy):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

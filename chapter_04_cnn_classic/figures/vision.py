@@ -19,10 +19,12 @@ def filters(image: Tensor, weight: Tensor, answers: Tensor, most: int = 32, colu
     """
     colour = (weight - weight.mean(dim=1, keepdim=True)).square().sum((1, 2, 3)) / weight.square().sum((1, 2, 3))
     order = colour[:most].argsort().tolist()
-    figure = canvas(256 + 190 * columns, max(224, 108 * -(-len(order) // columns) - 12))
-    show(figure, 0, 0, 224, image)
+    figure = canvas(256 + 190 * columns, max(250, 108 * -(-len(order) // columns) + 18))
+    write(figure, 0, 18, "picture", ha="left")
+    write(figure, 256, 18, "a filter, and its answer to the picture (white: positive, black: negative)", ha="left")
+    show(figure, 0, 30, 224, image)
     for k, i in enumerate(order):
-        x, y = 256 + 190 * (k % columns), 108 * (k // columns)
+        x, y = 256 + 190 * (k % columns), 30 + 108 * (k // columns)
         show(figure, x, y, 72, 0.5 + weight[i] / (2 * weight[i].abs().max()))
         peak = answers[i].abs().max().item()
         show(figure, x + 76, y, 96, answers[i], cmap="gray", vmin=-peak, vmax=peak)
@@ -123,17 +125,18 @@ def confusion(matrix: Tensor, classes: list[str], order: list[int], border: int)
     table.grid(False)
     table.tick_params(length=0)
 
-    for name, colour, shift, label in (
-        ("recall", BLUE, -0.18, "recall: found, of the class"),
-        ("precision", RED, 0.18, "precision: right, of the answers"),
+    recall, precision = (100 * figures[name] for name in ("recall", "precision"))
+    bars.hlines(range(k), recall, precision, color="0.75", lw=2)
+    for values, other, colour, label in (
+        (recall, precision, BLUE, "recall: found, of the class"),
+        (precision, recall, RED, "precision: right, of the answers"),
     ):
-        values = (100 * figures[name]).numpy()
-        bars.hlines([i + shift for i in range(k)], 0, values, color=colour, lw=2, alpha=0.5)
-        bars.plot(values, [i + shift for i in range(k)], "o", color=colour, ms=5, label=label)
-        for i, value in enumerate(values):
-            bars.text(value + 0.4, i + shift, f"{value:.1f}", va="center", fontsize=7, color=colour)
+        bars.plot(values, range(k), "o", color=colour, ms=6, label=label)
+        for i, (value, beside) in enumerate(zip(values.tolist(), other.tolist(), strict=True)):
+            shift, side = (0.25, "left") if value >= beside else (-0.25, "right")  # the number stands outside
+            bars.text(value + shift, i, f"{value:.1f}", va="center", ha=side, fontsize=8, color=colour)
     low = 100 * min(figures["recall"].min(), figures["precision"].min()).item()
-    bars.set(xlim=(max(0, low - 3), 101.5), ylim=(k - 0.5, -0.5), xlabel="%")
+    bars.set(xlim=(max(0, low - 2.5), 101.5), ylim=(k - 0.5, -0.5), xlabel="%")
     bars.set_yticks(range(k), names)
     bars.grid(axis="y", visible=False)
     bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)

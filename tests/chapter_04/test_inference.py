@@ -3,6 +3,8 @@
 """
 
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -149,6 +151,20 @@ def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, scr
     assert done.stdout.count("%") == 6 * 5 + 1 and "broken" not in done.stdout
     final = json.loads((tmp_path / "out/predictions.json").read_text(encoding="utf-8"))["final"]
     assert (final["count"], final["unreadable"]) == (6, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
+def test_names_that_are_not_utf_8_and_names_that_are_long(tmp_path, model_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    names = [b"caf\xe9 cat.png", "\u732b".encode() * 80 + b".png", b"\xff\xfe.png"]
+    for name in names:
+        halves().save(tmp_path / "x.png")
+        os.rename(tmp_path / "x.png", os.fsencode(folder) + b"/" + name)
+    final = ask(folder, model_path, tmp_path / "out")
+    files = {answer["file"]: answer["named"] for answer in final["answers"]}
+    assert files == {"caf\ufffd cat.png": "cat", "\u732b" * 80 + ".png": None, "\ufffd\ufffd.png": None}
+    assert "caf\ufffd cat.png" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", BAD)
