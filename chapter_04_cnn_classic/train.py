@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from chapter_02_nn_basics_mlp.losses import log_softmax
-from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
+from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, Optimizer
 from chapter_03_optimization_regularization.regularization.augmentation import cutout, random_flip, random_shift
 from chapter_03_optimization_regularization.training import make_optimizers, probabilities, score
 from chapter_04_cnn_classic.dataset import DATASETS, MEAN_GREY, SIDE, load, to_input
@@ -104,20 +104,13 @@ def train(
 
     Where there are `watched` pictures and labels, the history has the accuracy on them after each epoch.
     """
-    images, labels = data  # (N, 3, 32, 32), uint8, and (N,)
-    steps_per_epoch = len(labels) // args.batch_size
-    if steps_per_epoch == 0:
-        raise UserError(f"--batch_size {args.batch_size}: there are {len(labels)} pictures in all")
-    steps = args.epochs * steps_per_epoch
-    warmup_steps = round(args.warmup * steps)
-
+    n_pictures = len(data[1])
+    if n_pictures < args.batch_size:
+        raise UserError(f"--batch_size {args.batch_size}: there are {n_pictures} pictures in all")
     model = build(vars(config)).to(args.device, memory_format=torch.channels_last)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)  # Muon is joined by an AdamW
-    phase = torch.rand(len(labels), device=args.device)  # (N,): when it is a picture's turn to be mirrored
+    phase = torch.rand(n_pictures, device=args.device)  # (N,): when it is a picture's turn to be mirrored
     average = copy.deepcopy(model).eval().requires_grad_(False)  # of the weights and of the norms' statistics
-    averaged, latest = (
-        [tensor for tensor in each.state_dict().values() if tensor.is_floating_point()] for each in (average, model)
-    )
     timer = Timer()
     parts = {"model": model, "average": average, "timer": timer}
     parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
@@ -126,56 +119,8 @@ def train(
 
     bar = tqdm(range(done, args.epochs), initial=done, total=args.epochs, unit="epoch")
     for epoch in bar:
-        model.train()
-        loss_sum, n_right = 0.0, 0
         mirrored = (phase + epoch * args.flip) % 1 < args.flip  # (N,): with 0.5 every picture in every other epoch
-        order = torch.randperm(len(labels)).to(args.device)
-        for i in range(steps_per_epoch):  # the few pictures that are left over come in another epoch
-            # Batch.
-            batch = order[i * args.batch_size : (i + 1) * args.batch_size]  # (B,)
-            x, y = images[batch], labels[batch]  # (B, 3, 32, 32), (B,)
-
-            # Augmentation: mirror those whose turn it is, move all, hide a square of each.
-            x = random_flip(x, mirrored[batch].float().view(-1, 1, 1, 1))
-            x = random_shift(x, args.shift, padding="reflect")
-            x = cutout(x, args.cutout, fill=MEAN_GREY) if args.cutout else x
-
-            # Forward.
-            with torch.autocast(args.device.type, torch.bfloat16, enabled=args.amp == "bf16"):
-                logits = model(to_input(x))  # (B, K)
-
-            # Loss: cross-entropy, with a share of each label spread evenly over all classes.
-            targets = F.one_hot(y, config.n_classes)  # (B, K)
-            targets = (1 - args.label_smoothing) * targets + args.label_smoothing / config.n_classes
-            loss = -(targets * log_softmax(logits.float())).sum(dim=1).mean()
-
-            # Backward.
-            model.zero_grad()
-            loss.backward()
-
-            # Step, at a rate that rises in a straight line and then falls along half a cosine wave.
-            step = epoch * steps_per_epoch + i
-            if step < warmup_steps:
-                rate = args.lr * (step + 1) / (warmup_steps + 1)
-            else:
-                rate = args.lr * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps))) / 2
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-
-            # Running average: over the last tenth of the steps at first, later over about 1 / (1 - ema) of them.
-            for mean, tensor in zip(averaged, latest, strict=True):
-                mean.lerp_(tensor, 1 - min(args.ema, step / (step + 9)))
-
-            # Log.
-            loss_sum += loss.item()
-            n_right += (logits.argmax(dim=1) == y).sum().item()
-
-        if not math.isfinite(loss_sum):
-            raise UserError(f"the loss became {loss_sum} in epoch {epoch + 1}: start again with a lower --lr")
-        row = {"epoch": epoch + 1, "train_loss": loss_sum / steps_per_epoch}
-        row["train_accuracy_augmented"] = n_right / (steps_per_epoch * args.batch_size)
+        row = {"epoch": epoch + 1, **train_epoch(model, average, optimizers, *data, mirrored, epoch, args)}
         if watched:
             p = probabilities(average if args.ema else model, watched[0], args.amp, to_input=to_input)
             row["validation_accuracy"] = score(p, watched[1])[0]
@@ -185,6 +130,73 @@ def train(
         # Save.
         save_state(state_path, args.flags, epoch + 1, history, parts)
     return (average if args.ema else model).eval(), history, timer.seconds
+
+
+def train_epoch(
+    model: ConvNet,
+    average: ConvNet,
+    optimizers: list[Optimizer],
+    images: Tensor,
+    labels: Tensor,
+    mirrored: Tensor,
+    epoch: int,
+    args: argparse.Namespace,
+) -> dict[str, float]:
+    """Show the network all pictures (N, 3, 32, 32), uint8, once; return the mean loss, and the accuracy on the way."""
+    steps_per_epoch = len(labels) // args.batch_size  # the few pictures that are left over come in another epoch
+    steps, n_classes = args.epochs * steps_per_epoch, model.head[-1].weight.shape[0]
+    warmup_steps = round(args.warmup * steps)
+    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
+    averages = [(mean, latest) for mean, latest in pairs if mean.is_floating_point()]
+    loss_sum, n_right = 0.0, 0
+    model.train()
+    order = torch.randperm(len(labels)).to(labels.device)
+    for i in range(steps_per_epoch):
+        # Batch.
+        batch = order[i * args.batch_size : (i + 1) * args.batch_size]  # (B,)
+        x, y = images[batch], labels[batch]  # (B, 3, 32, 32), (B,)
+
+        # Augmentation: mirror those whose turn it is, move all, hide a square of each.
+        x = random_flip(x, mirrored[batch].float().view(-1, 1, 1, 1))
+        x = random_shift(x, args.shift, padding="reflect")
+        x = cutout(x, args.cutout, fill=MEAN_GREY) if args.cutout else x
+
+        # Forward.
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=args.amp == "bf16"):
+            logits = model(to_input(x))  # (B, K)
+
+        # Loss: cross-entropy, with a share of each label spread evenly over all classes.
+        targets = (1 - args.label_smoothing) * F.one_hot(y, n_classes) + args.label_smoothing / n_classes  # (B, K)
+        loss = -(targets * log_softmax(logits.float())).sum(dim=1).mean()
+
+        # Backward.
+        model.zero_grad()
+        loss.backward()
+
+        # Step, at a rate that rises in a straight line and then falls along half a cosine wave.
+        step = epoch * steps_per_epoch + i
+        if step < warmup_steps:
+            rate = args.lr * (step + 1) / (warmup_steps + 1)
+        else:
+            rate = args.lr * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps))) / 2
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+
+        # Running average: over the last tenth of the steps at first, later over about 1 / (1 - ema) of them.
+        for mean, latest in averages:
+            mean.lerp_(latest, 1 - min(args.ema, step / (step + 9)))
+
+        # Log.
+        loss_sum += loss.item()
+        n_right += (logits.argmax(dim=1) == y).sum().item()
+    if not math.isfinite(loss_sum):
+        raise UserError(f"the loss became {loss_sum} in epoch {epoch + 1}: start again with a lower --lr")
+    return {
+        "train_loss": loss_sum / steps_per_epoch,
+        "train_accuracy_augmented": n_right / (steps_per_epoch * args.batch_size),
+    }
 
 
 def draw_history(history: list[dict], final: dict) -> Figure:
