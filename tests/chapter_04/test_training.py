@@ -356,9 +356,9 @@ def test_a_reader_of_one_training_step_meets_few_files(tmp_path, monkeypatch):
 
 def test_the_training_that_needs_no_download_learns(tmp_path):
     """The printed `train.py --dataset shapes --epochs 6`, with fewer pictures and channels; chance is 10 %."""
-    flags = ["--dataset", "shapes", "--epochs", "6", "--train_size", "2000", "--width", "0.25", "--amp", "off"]
-    train.main([*flags, "--device", "cpu", "--out_dir", str(tmp_path)])
-    assert read(tmp_path / "train_vgg.json")["final"]["test_accuracy"] > 0.6
+    flags = ["--dataset", "shapes", "--epochs", "6", "--train_size", "1000", "--batch_size", "50", "--width", "0.25"]
+    train.main([*flags, "--amp", "off", "--device", "cpu", "--out_dir", str(tmp_path)])
+    assert read(tmp_path / "train_vgg.json")["final"]["test_accuracy"] > 0.5
 
 
 def test_the_comparison_gives_every_network_the_same_trials(tmp_path):
