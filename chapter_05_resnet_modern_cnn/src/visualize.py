@@ -114,9 +114,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.line_points < 16:
         raise UserError(f"--line_points {args.line_points}: it takes at least 16 to compare neighbours")
     if args.surface_pictures % BATCH == 1:
-        raise UserError(
-            f"--surface_pictures {args.surface_pictures}: of {BATCH} at a time one is left, with no variance"
-        )
+        raise UserError(f"--surface_pictures {args.surface_pictures}: of {BATCH} at a time one is left over, alone")
     if args.points < 3 or args.points % 2 == 0:
         raise UserError(f"--points {args.points}: 3, 5, ... have one in the middle, where the network itself is")
     return args
