@@ -20,13 +20,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from matplotlib.patches import Rectangle
 from torch import nn
 
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
+
+from matplotlib.patches import Rectangle
 
 
 def ring_schedule(rank: int, n: int) -> list[tuple[int, int, bool]]:

@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import torch.nn.functional as F
-from matplotlib.patches import Rectangle
 
 from chapter_01_tensor_autograd.lesson import numbers, say, section
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.plotting import COLOURS, new_figure, save_figure
+
+from matplotlib.patches import Rectangle
 
 DRAWN = {"x": "as stored", "x.T": "transposed", "x[1:2].expand(3, 4)": "expanded", "x[::2, 1::2]": "sliced"}
 

@@ -11,9 +11,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from matplotlib.animation import FuncAnimation, PillowWriter
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from chapter_01_tensor_autograd.dataset import fashion_mnist, normalise, read_garment, spirals, two_moons
@@ -25,6 +22,10 @@ from utils.cli import add_data_flag, add_output_flags, begin, positive, run, scr
 from utils.errors import UserError
 from utils.file_io_util import atomic_write
 from utils.plotting import COLOURS, new_figure, save_figure
+
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 HERE = Path(__file__).resolve().parent
 

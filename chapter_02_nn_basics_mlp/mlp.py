@@ -23,7 +23,6 @@ from statistics import mean
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -53,6 +52,8 @@ from utils.seed import set_seed
 from utils.spread import over_seeds
 from utils.tables import final_lines
 from utils.timer import Timer
+
+from matplotlib.figure import Figure
 
 ROWS = 50  # in the history of a training, and as many states are saved on the way
 

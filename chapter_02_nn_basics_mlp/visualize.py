@@ -12,7 +12,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from matplotlib.animation import PillowWriter
 from torch import Tensor
 
 from chapter_01_tensor_autograd.dataset import spirals, two_moons
@@ -26,6 +25,8 @@ from utils.file_io_util import atomic_write
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.seed import set_seed
+
+from matplotlib.animation import PillowWriter
 
 
 def main(argv: list[str] | None = None) -> None:

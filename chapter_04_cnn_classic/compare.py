@@ -11,7 +11,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from chapter_04_cnn_classic.dataset import DATASETS
@@ -21,6 +20,8 @@ from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, 
 from utils.errors import UserError
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
+
+from matplotlib.figure import Figure
 
 YEARS = {"lenet": 1998, "alexnet": 2012, "nin": 2013, "vgg": 2014, "inception": 2014}
 TITLES = {"lenet": "LeNet-5", "alexnet": "AlexNet", "nin": "Network in Network", "vgg": "VGG", "inception": "Inception"}

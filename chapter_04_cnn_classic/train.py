@@ -19,8 +19,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -37,6 +35,9 @@ from utils.errors import UserError
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
 from utils.timer import Timer
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -105,6 +105,27 @@ def test_each_module_can_be_imported_first():
     assert not done.stdout and not done.returncode, done.stdout + done.stderr
 
 
+def before(name: str, wanted: str, unwanted: str, seen: set[str]) -> bool | None:
+    """Whether importing our module `name` reaches a module of `wanted` before one of `unwanted`; None: neither."""
+    for part in imports(OURS[name]):
+        if part.split(".")[0] in (wanted, unwanted):
+            return part.split(".")[0] == wanted
+        parents = [".".join(part.split(".")[:i]) for i in range(1, part.count(".") + 2)]
+        for module in parents:
+            if module in OURS and module not in seen:
+                seen.add(module)
+                found = before(module, wanted, unwanted, seen)
+                if found is not None:
+                    return found
+    return None
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_matplotlib_comes_after_utils(path):
+    """`utils` sees to it that a notebook's MPLBACKEND does not end a script; see its __init__.py."""
+    assert before(dotted(path), "utils", "matplotlib", set()) is not False
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_only_scripts_touch_the_path(path):
     code = path.read_text(encoding="utf-8")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
 from torch import nn
 
 from chapter_02_nn_basics_mlp.network import Linear
@@ -23,6 +22,8 @@ from utils.model_summary import model_summary
 from utils.plotting import new_figure, save_figure
 from utils.results import write_results
 from utils.seed import set_seed
+
+from matplotlib.image import imread
 
 CPU = torch.device("cpu")
 

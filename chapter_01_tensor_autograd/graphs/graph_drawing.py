@@ -7,14 +7,15 @@ from html import escape
 
 import graphviz
 import numpy as np
+
+from chapter_01_tensor_autograd.graphs.graph_layout import Point, layered
+from utils.plotting import COLOURS
+
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
-
-from chapter_01_tensor_autograd.graphs.graph_layout import Point, layered
-from utils.plotting import COLOURS
 
 KINDS = {"input": "#6A5AA8", "parameter": "#00795A", "operation": "#47545F", "loss": "#B02A4A"}
 VALUE, GRADIENT = COLOURS[:2]

@@ -5,13 +5,14 @@ universal_approximation.py 的图：折线逼近波形、误差随宽度的变�
 import math
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from chapter_02_nn_basics_mlp.constructive import interpolate, sawtooth
 from chapter_02_nn_basics_mlp.dataset import periodic_target
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 
 def polygons(side: float) -> Figure:

@@ -3,13 +3,14 @@ linear_demo.py 的图：丢失的有效数字与惩罚项、牛顿法与梯度�
 """
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_02_nn_basics_mlp.linear_models import predict
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 
 def polynomials(rows: list[dict], errors: dict[str, list[float]], shown: dict[str, float], curves: dict) -> Figure:

@@ -4,9 +4,6 @@ mlp.py 的图：拟合结果、残差，以及损失如何下降。
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.dataset import PERIODIC_REACH
@@ -16,6 +13,10 @@ from chapter_02_nn_basics_mlp.problems import Points, Problem
 from chapter_02_nn_basics_mlp.recipes import BEST_RATES
 from utils.plotting import COLOURS
 from utils.shape_checks import check_labels
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 NAMES = {"relu": "ReLU", "tanh": "Tanh", "snake": "Snake"}
 Histories = list[list[dict]]

@@ -4,14 +4,15 @@
 
 import numpy as np
 import torch
-from matplotlib.animation import FuncAnimation
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from chapter_02_nn_basics_mlp.network import MLP
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.animation import FuncAnimation
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 PALETTE = torch.tensor([to_rgb(colour) for colour in COLOURS])
 TITLES = ("the input plane", "after the first layer", "after the second layer: a straight line will do")

@@ -3,11 +3,12 @@
 """
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 TITLES = {
     "small_normal": "small_normal: both vanish",

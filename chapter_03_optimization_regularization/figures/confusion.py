@@ -3,11 +3,12 @@
 """
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 
 def training_and_confusion(history: list[dict], counts: Tensor, classes: list[str]) -> Figure:

@@ -4,10 +4,10 @@ exp_normalization.py 的图：三组扫描、信号在深层网络中的流动�
 
 import math
 
+from utils.plotting import COLOURS, new_figure
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-
-from utils.plotting import COLOURS, new_figure
 
 LABELS = {
     "none": "none",

@@ -6,10 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, to_rgba_array
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -17,6 +13,11 @@ from chapter_03_optimization_regularization.experiments.landscapes import LANDSC
 from chapter_03_optimization_regularization.figures.optimizer_comparison import COLOUR, LABELS
 from utils.file_io_util import atomic_write
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgba_array
+from matplotlib.figure import Figure
 
 STAR = "#ffd21f"
 RACERS = ["sgd", "momentum", "nesterov", "rmsprop", "adam", "lion"]  # Muon is for matrices

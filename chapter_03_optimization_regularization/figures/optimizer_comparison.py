@@ -4,10 +4,10 @@ exp_optimization.py 的图：准确率随学习率的变化，损失随步数与
 
 import math
 
+from utils.plotting import COLOURS, new_figure
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from utils.plotting import COLOURS, new_figure
 
 LABELS = {
     "sgd": "SGD",

@@ -4,10 +4,11 @@ exp_regularization.py 的图：训练与测试的差距、变成零的权重、�
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 BLUE, RED, GREEN = COLOURS[:3]
 LEAST = 0.002  # of the predictions: what lies in an emptier bin is chance

@@ -4,13 +4,14 @@
 
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from utils.file_io_util import atomic_write
 from utils.plotting import DPI
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 DARK = "0.25"
 MARGIN = 8  # pixels around a figure

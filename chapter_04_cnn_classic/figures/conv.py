@@ -5,15 +5,16 @@ demo_conv_math.py 的图：卷积核把图片变成什么样、感受野怎样�
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
 
 from chapter_04_cnn_classic.conv import output_size
 from chapter_04_cnn_classic.conv.receptive_field import Field
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
 
 
 @dataclass

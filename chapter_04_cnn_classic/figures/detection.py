@@ -3,17 +3,18 @@ detect.py 的插图。
 """
 
 import torch
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn import functional as F
 
 from chapter_04_cnn_classic.detection import iou, match
 from chapter_04_cnn_classic.detection.scenes import Scene
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 HUES = torch.tensor([to_rgb(colour) for colour in colormaps["tab10"].colors])  # (10, 3): one for each class
 

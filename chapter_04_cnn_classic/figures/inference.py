@@ -2,11 +2,12 @@
 inference.py 的图：图片与网络的回答，以及一张图片逐阶段的特征图。
 """
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_04_cnn_classic.answers import VERDICT_COLOURS, verdict
 from chapter_04_cnn_classic.figures.canvas import FILE_NAME, canvas, frame, show, write
+
+from matplotlib.figure import Figure
 
 EDGE = 165  # pixels of a picture on the contact sheet
 

@@ -2,12 +2,13 @@
 visualize.py 的图：滤波器、网络盯着哪里、各单元想看到什么、它错在哪里。
 """
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_04_cnn_classic.evaluation import per_class
 from chapter_04_cnn_classic.figures.canvas import DARK, canvas, show, write
 from utils.plotting import COLOURS
+
+from matplotlib.figure import Figure
 
 BLUE, RED = COLOURS[:2]
 

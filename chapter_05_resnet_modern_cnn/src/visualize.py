@@ -28,7 +28,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -51,6 +50,8 @@ from utils.results import write_results
 from utils.seed import set_seed
 from utils.shapes import CLASSES, shapes
 from utils.spread import mean_and_std
+
+from matplotlib.figure import Figure
 
 CHAPTER = Path(__file__).resolve().parents[1]
 PARTS = ["shattered", "highways", "features", "surface"]

@@ -2,10 +2,10 @@
 求解同一递推的三种方法各需多少时间，随每步的宽度变化。
 """
 
-from matplotlib.figure import Figure
-
 from chapter_06_rnn_lstm_seq.scan import WIDE
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 WAYS = {
     "definition": ("definition: new tensors in each step", "black"),

@@ -4,10 +4,10 @@
 
 from collections.abc import Iterable
 
-from matplotlib.figure import Figure
-
 from chapter_06_rnn_lstm_seq.figures.colours import CELL_COLOURS, CELL_NAMES
 from utils.plotting import new_figure
+
+from matplotlib.figure import Figure
 
 GUESSING = {"adding": 1 / 6, "copy": 7 / 8}
 TITLES = {

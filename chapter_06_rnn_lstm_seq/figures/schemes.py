@@ -2,10 +2,10 @@
 示意图用到的方框与箭头。
 """
 
+from utils.plotting import new_figure
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from utils.plotting import new_figure
 
 DARK = "#333333"
 

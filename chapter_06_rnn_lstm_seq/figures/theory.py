@@ -3,7 +3,6 @@
 """
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from chapter_06_rnn_lstm_seq.figures.colours import GATE, GRADIENT, INPUT, OUTPUT, STATE
@@ -14,6 +13,8 @@ from chapter_06_rnn_lstm_seq.recurrent import RNN
 from chapter_06_rnn_lstm_seq.recurrent.cells import rnn_cell
 from chapter_06_rnn_lstm_seq.scan import linear_recurrence
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 SHADES = [COLOURS[1], COLOURS[4], "black", COLOURS[5], COLOURS[0]]  # from vanishing to exploding
 

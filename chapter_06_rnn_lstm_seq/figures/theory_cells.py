@@ -3,12 +3,13 @@
 """
 
 import torch
-from matplotlib.figure import Figure
 
 from chapter_06_rnn_lstm_seq.figures.colours import GATE, GRADIENT, INPUT, OUTPUT, STATE
 from chapter_06_rnn_lstm_seq.figures.schemes import DARK, arrow, blank_axes, node
 from chapter_06_rnn_lstm_seq.recurrent.cells import lstm_cell
 from chapter_06_rnn_lstm_seq.scan import scan
+
+from matplotlib.figure import Figure
 
 
 def lstm_step(i: float, f: float, g: float, o: float, c: float) -> tuple[float, float]:

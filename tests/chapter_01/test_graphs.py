@@ -6,7 +6,6 @@ import json
 import shutil
 from itertools import combinations, pairwise
 
-import matplotlib.image
 import numpy as np
 import pytest
 
@@ -23,6 +22,8 @@ from chapter_01_tensor_autograd.graphs.worked_graphs import (
     network,
     scalar,
 )
+
+import matplotlib.image
 
 GRAPHS = {"scalar": scalar(), "linear": linear(), "network": network()}
 GRAPHS |= {f"random {name}": graph for name, graph in at_random(np.random.default_rng(3)).items()}

@@ -2,9 +2,9 @@
 blocks_compare.py 的图：各类模块的准确率、速度与大小。
 """
 
-from matplotlib.figure import Figure
-
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 LABELS = {
     "basic": "basic block", "bottleneck": "bottleneck", "se": "basic + SE", "resnext": "ResNeXt",

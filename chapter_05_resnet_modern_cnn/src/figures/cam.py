@@ -10,13 +10,14 @@ from itertools import accumulate
 from unicodedata import east_asian_width
 
 import torch
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
 from chapter_04_cnn_classic.figures.canvas import FILE_NAME, canvas, show, write
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 SIDE = 160  # pixels of a tile
 STEP = SIDE + 8

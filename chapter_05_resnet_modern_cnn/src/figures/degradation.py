@@ -4,10 +4,10 @@ degradation.py 的图：深的普通网络如何落后，以及它们的梯度�
 
 from statistics import mean
 
+from utils.plotting import COLOURS, new_figure
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-
-from utils.plotting import COLOURS, new_figure
 
 LABELS = {"plain": "plain", "residual": "residual", "residual_v2": "residual, v2"}
 LOOKS = {

@@ -2,9 +2,9 @@
 export.py 的图：各文件的大小与用时。
 """
 
-from matplotlib.figure import Figure
-
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 GREY, (BLUE, ORANGE, GREEN, _, _, LIGHT_BLUE) = "#808080", COLOURS
 COLOUR_OF = {"eager": GREY, "float32": BLUE, "static": LIGHT_BLUE, "folded": GREEN, "bfloat16": ORANGE}

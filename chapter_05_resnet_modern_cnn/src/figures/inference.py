@@ -2,12 +2,13 @@
 inference.py 的图：网络对每张图片的回答，以及与它相似的其他图片。
 """
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_04_cnn_classic.answers import VERDICT_COLOURS, verdict
 from chapter_04_cnn_classic.figures.canvas import FILE_NAME, canvas, frame, show, write
 from chapter_05_resnet_modern_cnn.src.figures.cam import shortened
+
+from matplotlib.figure import Figure
 
 TILE = 192  # pixels of a picture
 

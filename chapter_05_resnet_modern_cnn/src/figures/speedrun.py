@@ -4,9 +4,9 @@ speedrun.py 的图：损失随时间的变化，以及每个想法的价值。
 
 from itertools import cycle
 
-from matplotlib.figure import Figure
-
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 
 def loss_by_clock(history: list[dict]) -> Figure:

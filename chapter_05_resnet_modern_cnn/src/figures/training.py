@@ -2,9 +2,9 @@
 model_train.py 的图：一次训练的损失与准确率，或几次训练的并排对比。
 """
 
-from matplotlib.figure import Figure
-
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 TYPES = {"resnet": "ResNet", "plainnet": "PlainNet"}
 

@@ -5,15 +5,16 @@ visualize.py 的图：直线上的斜率、各层的梯度、随深度变化的�
 from statistics import mean
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
 from chapter_04_cnn_classic.figures.canvas import canvas, show, write
 from chapter_05_resnet_modern_cnn.src.figures.degradation import LABELS, LOOKS
 from chapter_05_resnet_modern_cnn.src.probes.signals import geometric_mean
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLENDS = 9  # pictures of the way from one to the other
 TILE = 104  # pixels of a feature map
