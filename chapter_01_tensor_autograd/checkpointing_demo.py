@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint_sequential as torch_checkpoint_seq
 from chapter_01_tensor_autograd.engine import Tensor, checkpoint_sequential
 from chapter_01_tensor_autograd.nn import Linear, Sequential, Tanh
 from utils.cli import add_output_flags, begin, positive, run, script_parser
+from utils.memory import torch_peak
 from utils.plotting import new_figure, save_figure
 from utils.results import write_results
 from utils.timer import compare_times
@@ -132,15 +133,6 @@ def numpy_peak(call: Callable[[], object]) -> int:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return peak
-
-
-def torch_peak(call: Callable[[], object]) -> int:
-    """The same for PyTorch's own memory, from the profiler's record of every allocation and release."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        call()
-    changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    live = np.cumsum([e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())])
-    return int(live.max())
 
 
 def plot(curve: list[dict], n_layers: int, unit: int, path: Path) -> Path:

@@ -13,6 +13,7 @@ from torch import nn
 
 from utils.batch_norm import recompute_batch_norm_
 from utils.evaluating import evaluating
+from utils.memory import torch_peak
 from utils.rate_search import best_rate, search_rate, search_rates
 from utils.shape_checks import check_labels, check_same_shape
 from utils.spread import mean_and_std, over_seeds
@@ -153,3 +154,13 @@ def test_the_figures_of_a_run_are_printed_with_their_spreads():
 def test_names_that_are_not_utf_8_can_be_printed():
     assert printable("猫.png") == "猫.png"
     assert printable("a\udcff.png").encode("utf-8").decode("utf-8") == "a\N{REPLACEMENT CHARACTER}.png"
+
+
+def test_peak_memory_is_that_of_the_worst_moment():
+    def call():
+        a = torch.zeros(1000)  # 4,000 bytes
+        del a
+        b, c = torch.zeros(1000), torch.zeros(2000)  # 12,000 at once
+        return b.sum() + c.sum()
+
+    assert 12_000 <= torch_peak(call) < 13_000 and torch_peak(lambda: None) == 0
