@@ -15,6 +15,7 @@ from chapter_07_attention_mechanism.attention import (
     MultiHeadAttention,
     scaled_dot_product_attention,
 )
+from chapter_07_attention_mechanism.vocab import BOS_ID
 
 ATTENTIONS = [*SCORES, "multihead", "none"]
 
@@ -42,7 +43,15 @@ class Memory(NamedTuple):
 
 
 class FixedVector(nn.Module):
-    """No attention: whatever is asked, the answer is the one vector in which reading ended (Sutskever et al. 2014)."""
+    """No attention: whatever is asked, the answer is the one vector in which reading ended (Sutskever et al. 2014).
+
+    A network of one hidden layer on that vector gives it as many parameters as `AdditiveScore` has, so that the two can
+    be compared.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.refine = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
 
     def prepare(self, values: Tensor) -> Tensor:
         return values
@@ -52,6 +61,7 @@ class FixedVector(nn.Module):
         width = values.shape[-1] // 2
         forward = values[..., :width].gather(1, last.expand(-1, 1, width))  # (B, 1, D/2)
         context = torch.cat([forward, values[:, :1, width:]], dim=-1)  # (B, 1, D): the backward one ended in front
+        context = context + self.refine(context)
         weights = queries.new_zeros(*queries.shape[:2], values.shape[1])
         return context.expand(-1, queries.shape[1], -1), weights
 
@@ -71,7 +81,7 @@ class MultiHeadLookup(MultiHeadAttention):
 def make_attention(config: DecoderConfig) -> nn.Module:
     """Return the module that answers queries (B, T, D) from a memory."""
     if config.attention == "none":
-        return FixedVector()
+        return FixedVector(config.hidden)
     if config.attention == "multihead":
         return MultiHeadLookup(config.hidden, config.n_heads)
     return Attention(SCORES[config.attention](config.hidden, config.hidden, config.hidden))
@@ -127,6 +137,15 @@ class AttentionDecoder(nn.Module):
         own, copied = nn.functional.logsigmoid(gate), nn.functional.logsigmoid(-gate)  # (B, T, 1) each
         pointed = torch.zeros_like(log_p).scatter_add(2, source[:, None].expand_as(weights), weights)  # (B, T, V)
         return torch.logaddexp(own + log_p, copied + pointed.clamp(min=1e-20).log())
+
+    @torch.no_grad()
+    def weights_while_writing(self, state: tuple, tokens: list[int]) -> Tensor:
+        """Return the weights (T + 1, S) with which one sequence's tokens, and EOS after them, are written.
+
+        `state` is what `encode` returns for a batch of one.
+        """
+        given = torch.tensor([[BOS_ID, *tokens]], device=self.bias.device)
+        return self.decode(given, *state)[2][0]
 
     def step(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple]:
         """One step of decoding, as `decoding.py` calls it; the state is what `encode` returns."""

@@ -1,11 +1,12 @@
 """Train a model with attention: dates to ISO, German to English, pictures to sentences, numbers to sorted numbers.
 训练带注意力的模型：规范日期、德语译英语、描述图片、给数字排序。
 
-    python chapter_07_attention_mechanism/train.py    # dates, made here: 5 min
+    python chapter_07_attention_mechanism/train.py    # dates, made here, three seeds: 15 min
     python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 10 min
     python chapter_07_attention_mechanism/train.py --task sort    # sorting, reversing, listing: 10 min
-    python chapter_07_attention_mechanism/train.py --task translate    # Multi30k: on 2 CPU cores about 70 min
+    python chapter_07_attention_mechanism/train.py --task translate    # Multi30k, with and without: 2 h on 2 CPU cores
     python chapter_07_attention_mechanism/train.py --task translate --dataset toy --max_steps 200    # no download
+    python chapter_07_attention_mechanism/train.py --attention dot luong concat multihead    # other scores, one by one
     python chapter_07_attention_mechanism/train.py --resume    # after an interruption, to the same numbers
 
 Each task's defaults are the recipe of the model that ships.
@@ -37,44 +38,117 @@ from utils.cli import add_data_flag, add_training_flags, amount, begin, positive
 from utils.device import autocast
 from utils.errors import check_finite
 from utils.results import write_results
+from utils.seed import set_seed
+from utils.spread import mean_and_std
 from utils.tables import final_lines
 from utils.timer import Timer
 
 Task = Dates | Caption | Sort | Translate
-RECIPES = {
-    "dates": {"max_steps": 2000, "batch_size": 64, "embedding": 64, "hidden": 128, "dropout": 0.1},
-    "caption": {"max_steps": 3000, "batch_size": 64, "embedding": 32, "hidden": 128, "dropout": 0.1},
-    "sort": {"max_steps": 6000, "batch_size": 128, "hidden": 64, "label_smoothing": 0.0},
-    "translate": {"max_steps": 6000, "batch_size": 3000, "embedding": 192, "hidden": 320, "dropout": 0.4},
+RECIPES = {  # each task's defaults
+    "dates": {
+        "attention": ["additive"],
+        "runs": 3,
+        "max_steps": 2000,
+        "batch_size": 64,
+        "embedding": 64,
+        "hidden": 128,
+        "dropout": 0.1,
+    },
+    "caption": {
+        "attention": ["additive"],
+        "max_steps": 3000,
+        "batch_size": 64,
+        "embedding": 32,
+        "hidden": 128,
+        "dropout": 0.1,
+    },
+    "sort": {
+        "attention": ["multihead"],
+        "max_steps": 6000,
+        "batch_size": 128,
+        "hidden": 64,
+        "label_smoothing": 0.0,
+    },
+    "translate": {
+        "attention": ["additive", "none"],
+        "max_steps": 6000,
+        "batch_size": 3000,
+        "embedding": 192,
+        "hidden": 320,
+        "dropout": 0.4,
+    },
 }
 TINY = {"dataset": "toy", "max_steps": 4, "batch_size": 100, "embedding": 8, "hidden": 8, "pieces": 60, "amp": "off"}
-TINY |= {"save_every": 2, "test_count": 20}
+TINY |= {"save_every": 2, "test_count": 20, "runs": 2}
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
-    parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].task])
+    recipe = RECIPES[parser.parse_known_args(argv)[0].task]
+    parser.set_defaults(**recipe)
     args = begin(parser, argv, dry_run=TINY)
-    task = make_task(args)
-    model, history, seconds = train(task, args, args.out_dir / "state.pth")
-    round_to_half(model)
-    final = task.evaluate(model)
-    final |= {"train_seconds": seconds, "parameters": sum(parameter.numel() for parameter in model.parameters())}
-    name = args.task if args.task == "sort" else f"{args.task}_{args.attention}"
-    save_model(args.out_dir / f"{name}.pth", model, task.config, final | task.about())
-    write_results(args.out_dir / f"{name}.json", args, final, history)
+    if args.task == "sort" and args.attention != recipe["attention"]:
+        parser.error("--task sort is learned by multi-head self-attention alone")
+    rows, histories, final = [], [], {}
+    for attention in args.attention:
+        task = make_task(args, attention)
+        for seed in range(args.seed, args.seed + args.runs):
+            arm = {"attention": attention, "seed": seed}
+            set_seed(seed)
+            state_path = args.out_dir / f"state_{attention}_{seed}.pth"
+            model, history, seconds = train(task, args, state_path, anew=bool(rows))
+            round_to_half(model)
+            figures = task.evaluate(model) | {"train_seconds": seconds, "parameters": count_parameters(model)}
+            rows.append(arm | figures)
+            histories += [arm | row for row in history]
+            if seed == args.seed:  # this one ships
+                about = rows[-1] | task.about() | {"task": args.task}
+                save_model(args.out_dir / f"{name_of(args.task, attention)}.pth", model, task.config, about)
+        final |= summarize([row for row in rows if row["attention"] == attention], suffix_of(attention, args.attention))
+    final |= task.baselines()
+    write_results(args.out_dir / f"{name_of(args.task, args.attention[0])}.json", args, final, histories, rows)
     print(*final_lines(final), sep="\n")
     print(f"written to {args.out_dir}")
 
 
-def make_task(args: argparse.Namespace) -> Task:
-    """Return the task that the flags describe, with its data."""
+def name_of(task: str, attention: str) -> str:
+    """Name a run's files: after the task, and after the attention where it is not the recipe's first."""
+    return task if attention == RECIPES[task]["attention"][0] else f"{task}_{attention}"
+
+
+def suffix_of(attention: str, compared: list[str]) -> str:
+    """Return how the names of an attention's figures end, where several are compared; the first one's are plain."""
+    if attention == compared[0]:
+        return ""
+    return "_without_attention" if attention == "none" else f"_{attention}"
+
+
+def summarize(rows: list[dict], suffix: str) -> dict:
+    """Return figures over seeds: of measured numbers mean and spread, of anything else what the first seed has."""
+    found = {}
+    for name, value in rows[0].items():
+        if isinstance(value, float) and len(rows) > 1:
+            found[f"{name}{suffix}"], found[f"{name}{suffix}_std"] = mean_and_std(
+                name, [r[name] for r in rows]
+            ).values()
+        elif name not in ("attention", "seed"):
+            found[f"{name}{suffix}"] = value
+    return found | {f"n_seeds{suffix}": len(rows)}
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_task(args: argparse.Namespace, attention: str) -> Task:
+    """Return the task that the flags describe, with its data, for models with one kind of attention."""
     if args.task == "sort":
         return Sort({"width": args.hidden, "hidden": 4 * args.hidden}, args.batch_size, args.device, args.test_count)
     config = {"embedding": args.embedding, "hidden": args.hidden, "dropout": args.dropout}
-    config |= {"attention": args.attention, "copy": args.copy}
+    config |= {"attention": attention, "copy": args.copy and attention != "none"}
     if args.task == "translate":
-        return Translate(args.dataset, args.data_root, args.pieces, config, args.batch_size, args.device)
+        data = args.dataset, args.data_root, args.vocabulary, args.pieces
+        return Translate(*data, config, args.batch_size, args.device)
     kind = {"dates": Dates, "caption": Caption}[args.task]
     return kind(config, args.batch_size, args.device, args.test_count)
 
@@ -85,11 +159,22 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_flag(parser)
     parser.add_argument("--task", default="dates", choices=RECIPES, help="what to learn")
     parser.add_argument("--dataset", default="full", choices=["full", "toy"], help="full: Multi30k; toy: made up here")
+    parser.add_argument(
+        "--vocabulary",
+        default="subwords",
+        choices=["subwords", "words"],
+        help="what sentences are cut into (translate)",
+    )
     parser.add_argument("--pieces", type=positive, default=5000, help="subwords that both languages share (translate)")
     parser.add_argument("--test_count", type=positive, default=2000, help="dates or pictures to test on")
     parser.add_argument(
-        "--attention", default="additive", choices=ATTENTIONS, help="how places of the source are found"
+        "--attention",
+        nargs="+",
+        default=["additive"],
+        choices=ATTENTIONS,
+        help="how places of the source are found; several: one model each; none: from one vector, not at all",
     )
+    parser.add_argument("--runs", type=positive, default=1, help="models of each kind, with seeds from --seed on")
     parser.add_argument("--copy", action="store_true", help="let the decoder copy what it looks at")
     parser.add_argument("--embedding", type=positive, default=64, help="width of the embeddings")
     parser.add_argument("--hidden", type=positive, default=128, help="width of the states")
@@ -104,10 +189,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(
-    task: Dates | Caption | Translate, args: argparse.Namespace, state_path: Path
-) -> tuple[nn.Module, list[dict], float]:
-    """Train, save the state every so many steps; return the model (with --ema its average), history and seconds."""
+def train(task: Task, args: argparse.Namespace, state_path: Path, anew: bool) -> tuple[nn.Module, list[dict], float]:
+    """Train, save the state every so many steps; return the model (with --ema its average), history and seconds.
+
+    With `anew` a run that was interrupted before its first state begins again, even if it is to be resumed.
+    """
     model = task.build().to(args.device)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     warmup_steps = round(args.warmup * args.max_steps)
@@ -117,7 +203,8 @@ def train(
     parts = {"model": model, "average": average, "timer": timer}
     parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
     parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
-    done, history = load_state(state_path, args.flags, parts) if args.resume else (0, [])
+    resume = args.resume and not (anew and not state_path.exists())
+    done, history = load_state(state_path, args.flags, parts) if resume else (0, [])
 
     losses = torch.zeros(args.save_every)
     bar = tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step")

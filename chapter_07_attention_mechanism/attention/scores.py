@@ -43,7 +43,7 @@ class DotScore(nn.Module):
 
 
 class GeneralScore(nn.Module):
-    """score(q, k) = q . W k: the dot product after a learned change of coordinates (Luong et al. 2015, "general")."""
+    """score(q, k) = q . W k: the dot product after a linear map (Luong et al. 2015, equation 8, "general")."""
 
     def __init__(self, query_size: int, key_size: int, hidden_size: int | None = None):
         super().__init__()
@@ -76,7 +76,7 @@ class ConcatScore(nn.Module):
         return self.v(torch.tanh(projected[:, :, None] + prepared[:, None]))[..., 0]  # (B, T, S)
 
 
-SCORES = {"additive": AdditiveScore, "dot": DotScore, "general": GeneralScore, "concat": ConcatScore}
+SCORES = {"additive": AdditiveScore, "dot": DotScore, "luong": GeneralScore, "concat": ConcatScore}
 
 
 class Attention(nn.Module):

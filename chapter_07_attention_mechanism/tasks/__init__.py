@@ -3,5 +3,5 @@
 
 A task offers `config` and `build()`; `batch()` -> (the model's inputs, targets (B, T) filled up with PAD_ID), for which
 the model returns log-probabilities (B, T, V); `validate(model)` for the history; `evaluate(model)` for the final
-figures; and `about()`, what inference needs to know.
+figures and `baselines()` for what they must beat; and `about()`, what inference needs to know.
 """

@@ -5,23 +5,29 @@
 import torch
 from torch import Tensor
 
+from chapter_07_attention_mechanism.baselines import nearest_sentences
 from chapter_07_attention_mechanism.captioner import CELLS, Captioner
 from chapter_07_attention_mechanism.dataset.batching import pad_targets
 from chapter_07_attention_mechanism.dataset.scenes import COLOURS, RELATIONS, SHAPES, Scene, cell_of, draw_scenes
 from chapter_07_attention_mechanism.decoder import DecoderConfig
 from chapter_07_attention_mechanism.decoding import greedy
+from chapter_07_attention_mechanism.tasks.shared import attention_entropy
 from chapter_07_attention_mechanism.vocab import BOS_ID, EOS_ID, Vocabulary
 from utils.evaluating import evaluating
 
 LONGEST = 20  # words of a sentence at most
 
 
+def caption_vocabulary() -> Vocabulary:
+    """Every word of the sentences."""
+    return Vocabulary(sorted({"a", "and", *COLOURS, *SHAPES, *(word for link in RELATIONS for word in link.split())}))
+
+
 class Caption:
     """The task; see `tasks`."""
 
     def __init__(self, config: dict, batch_size: int, device: torch.device, test_count: int = 2000):
-        words = sorted({"a", "and", *COLOURS, *SHAPES, *(word for link in RELATIONS for word in link.split())})
-        self.vocabulary = Vocabulary(words)
+        self.vocabulary = caption_vocabulary()
         self.config = DecoderConfig(len(self.vocabulary), **config)
         self.batch_size, self.device = batch_size, device
         generator = torch.Generator().manual_seed(1)
@@ -56,12 +62,18 @@ class Caption:
         return sum(answer == scene.sentence for answer, scene in zip(answers, scenes, strict=True)) / len(scenes)
 
     @torch.no_grad()
+    def weights(self, model: Captioner, data: tuple[Tensor, list[Scene]]) -> tuple[Tensor, Tensor]:
+        """Return where the model looks while it says the right sentences, (B, T, 64), and which places are words."""
+        images, scenes = data
+        target = self.targets(scenes)
+        with evaluating(model):
+            weights = model.decode(target[:, :-1], *model.encode(images.to(self.device)))[2]
+        return weights, target[:, 1:] > EOS_ID
+
     def pointing_accuracy(self, model: Captioner, data: tuple[Tensor, list[Scene]]) -> float:
         """Return the share of the words for a colour or a figure during which most attention is on what they name."""
         images, scenes = (part[:500] for part in data)
-        target = self.targets(scenes)
-        with evaluating(model):
-            weights = model.decode(target[:, :-1], *model.encode(images.to(self.device)))[2]  # (B, T, 64)
+        weights, _ = self.weights(model, (images, scenes))
         right = []
         for scene, looked_at in zip(scenes, weights.argmax(dim=-1).tolist(), strict=True):
             names = [t for t, word in enumerate(scene.sentence.split()) if word in COLOURS or word in SHAPES]
@@ -70,15 +82,31 @@ class Caption:
         return sum(right) / len(right)
 
     def validate(self, model: Captioner) -> dict[str, float]:
-        return {"validation_exact_match": self.exact_match(model, self.validation)}
+        row = {"validation_exact_match": self.exact_match(model, self.validation)}
+        if self.config.attention != "none":
+            row["attention_entropy"] = attention_entropy(*self.weights(model, self.validation))
+        return row
 
     def evaluate(self, model: Captioner) -> dict[str, float | int]:
-        return {
+        final = {
             "exact_match": self.exact_match(model, self.unseen),
             "exact_match_seen": self.exact_match(model, self.seen),
-            "pointing_accuracy": self.pointing_accuracy(model, self.unseen),
             "test_count": len(self.unseen[1]),
         }
+        if self.config.attention != "none":
+            final["pointing_accuracy"] = self.pointing_accuracy(model, self.unseen)
+        return final
+
+    def baselines(self) -> dict[str, float]:
+        """Return how often the sentence of the most similar of many training pictures is right."""
+        known, scenes = draw_scenes(len(self.seen[1]), torch.Generator().manual_seed(2))
+        sentences = [scene.sentence for scene in scenes]
+        found = {}
+        for name, (images, wanted) in (("exact_match", self.unseen), ("exact_match_seen", self.seen)):
+            answers = nearest_sentences(images, known, sentences)
+            right = sum(answer == scene.sentence for answer, scene in zip(answers, wanted, strict=True))
+            found[f"{name}_baseline"] = right / len(wanted)
+        return found
 
     def about(self) -> dict:
         return {"pieces": self.vocabulary.pieces[4:], "merges": []}

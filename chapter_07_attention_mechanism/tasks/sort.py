@@ -22,11 +22,31 @@ TRAINED = range(2, 13)  # lengths in training
 TESTED = range(2, 25)
 
 
+def sort_vocabulary() -> Vocabulary:
+    """The tasks' signs and the numbers."""
+    return Vocabulary([*ANSWERS, *map(str, range(N_VALUES))])
+
+
+def encode(vocabulary: Vocabulary, task: str, numbers: list[int], answer: list[int]) -> list[int]:
+    """Return the tokens: the numbers, the task's sign, the answer."""
+    return vocabulary.encode([*map(str, numbers), task, *map(str, answer)])
+
+
+def continue_greedily(model: Sorter, tokens: Tensor, positions: Tensor, n_steps: int) -> Tensor:
+    """Append the likeliest token so many times: (B, T) -> (B, T + n_steps)."""
+    with torch.no_grad(), evaluating(model):
+        for _ in range(n_steps):
+            following = model(tokens, positions)[:, -1].argmax(dim=-1, keepdim=True)  # (B, 1)
+            tokens = torch.cat([tokens, following], dim=1)
+            positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
+    return tokens
+
+
 class Sort:
     """The task; see `tasks`."""
 
     def __init__(self, config: dict, batch_size: int, device: torch.device, test_count: int = 2000):
-        self.vocabulary = Vocabulary([*ANSWERS, *map(str, range(N_VALUES))])
+        self.vocabulary = sort_vocabulary()
         self.config = SorterConfig(len(self.vocabulary), **config)
         self.batch_size, self.device, self.test_count = batch_size, device, test_count
 
@@ -37,10 +57,6 @@ class Sort:
         """Return lists of numbers of random lengths."""
         sizes = torch.randint(lengths.start, lengths.stop, (count,), generator=generator).tolist()
         return [torch.randint(N_VALUES, (size,), generator=generator).tolist() for size in sizes]
-
-    def encode(self, task: str, numbers: list[int], answer: list[int]) -> list[int]:
-        """Return the tokens: the numbers, the task's sign, the answer."""
-        return self.vocabulary.encode([*map(str, numbers), task, *map(str, answer)])
 
     def tensors(self, rows: list[list[int]], lengths: list[int]) -> tuple[Tensor, Tensor]:
         """Return tokens (B, T) and their positions (B, T), counted from the sign behind so many numbers."""
@@ -54,21 +70,16 @@ class Sort:
         rows = []
         for task, row in zip(which, numbers, strict=True):
             name = list(ANSWERS)[task]
-            rows.append([*self.encode(name, row, ANSWERS[name](row)), EOS_ID])
+            rows.append([*encode(self.vocabulary, name, row, ANSWERS[name](row)), EOS_ID])
         tokens, positions = self.tensors(rows, [len(row) for row in numbers])
         targets = tokens[:, 1:].masked_fill(positions[:, :-1] < 0, PAD_ID)  # only the answer is learned
         return (tokens[:, :-1], positions[:, :-1]), targets
 
-    @torch.no_grad()
     def exact_match(self, model: Sorter, task: str, numbers: list[list[int]]) -> float:
         """Return the share of lists that are answered without a fault; all of one length."""
         length = len(numbers[0])
-        tokens, positions = self.tensors([self.encode(task, row, []) for row in numbers], [length] * len(numbers))
-        with evaluating(model):
-            for _ in range(length + 1):
-                following = model(tokens, positions)[:, -1].argmax(dim=-1, keepdim=True)  # (B, 1)
-                tokens = torch.cat([tokens, following], dim=1)
-                positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
+        rows = [encode(self.vocabulary, task, row, []) for row in numbers]
+        tokens = continue_greedily(model, *self.tensors(rows, [length] * len(numbers)), length + 1)
         right = 0
         for row, answer in zip(numbers, tokens[:, length + 1 :].tolist(), strict=True):
             wanted = self.vocabulary.encode([*map(str, ANSWERS[task](row))]) + [EOS_ID]
@@ -100,6 +111,15 @@ class Sort:
             "test_count": count * len(inside) * len(ANSWERS),
             "by_length": rows,
         }
+
+    def baselines(self) -> dict[str, float]:
+        """Return how many lists are answered by repeating them as they stand, at the lengths of training."""
+        generator, right, total = torch.Generator().manual_seed(1), 0, 0
+        for length in TRAINED:
+            for row in self.draw(self.test_count // len(TRAINED) + 1, generator, range(length, length + 1)):
+                right += sum(answer(row) == row for answer in ANSWERS.values())
+                total += len(ANSWERS)
+        return {"exact_match_baseline": right / total}
 
     def about(self) -> dict:
         return {"pieces": self.vocabulary.pieces[4:], "merges": []}

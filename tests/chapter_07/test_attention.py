@@ -147,7 +147,7 @@ def test_multi_head_refuses_a_width_that_cannot_be_shared():
 FORMULAS = {  # of one query and one key, as the papers write them
     "additive": lambda m, q, k: m.v.weight[0] @ torch.tanh(m.query.weight @ q + m.key.weight @ k + m.key.bias),
     "dot": lambda m, q, k: q @ k,
-    "general": lambda m, q, k: q @ m.key.weight @ k,
+    "luong": lambda m, q, k: q @ m.key.weight @ k,
     "concat": lambda m, q, k: m.v.weight[0] @ torch.tanh(m.both.weight @ torch.cat([q, k])),
 }
 

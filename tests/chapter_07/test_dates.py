@@ -20,6 +20,8 @@ from chapter_07_attention_mechanism.dataset.dates import (
     draw_examples,
     write,
 )
+from chapter_07_attention_mechanism.tasks.dates import Dates, date_vocabulary
+from chapter_07_attention_mechanism.vocab import PAD_ID, UNK_ID
 
 ALL = SEEN | HELD_OUT
 
@@ -53,6 +55,35 @@ def test_characters_tell_what_they_are_said_to_tell(name):
                 number = int("".join(str(NUMERALS.index(c)) for c in ones) or 0)
                 number += 10 * (NUMERALS.index(tens) if tens else 1) if ten else 0
             assert (number or int(told)) == (d.year, d.month, d.day)[(YEAR, MONTH, DAY).index(places)]
+
+
+def test_every_character_of_questions_and_answers_is_known():
+    vocabulary, generator = date_vocabulary(), torch.Generator().manual_seed(0)
+    for example in draw_examples(2000, generator, test=True):
+        for text in (example.source, example.target):
+            assert "".join(vocabulary.decode(vocabulary.encode(text))) == text
+
+
+def test_what_becomes_unknown_in_training_tells_nothing():
+    task = Dates({"embedding": 8, "hidden": 8, "attention": "additive"}, 500, torch.device("cpu"), test_count=10)
+    torch.manual_seed(0)
+    examples = draw_examples(500, torch.default_generator, test=False)
+    torch.manual_seed(0)
+    (source, lengths, _), _ = task.batch()
+    hidden = []
+    for row, length, example in zip(source, lengths.tolist(), examples, strict=True):
+        assert row[length:].eq(PAD_ID).all()
+        for i, character in enumerate(example.source):
+            assert row[i] == task.vocabulary.ids[character] or (row[i] == UNK_ID and not example.tells[i])
+            hidden += [] if example.tells[i] else [bool(row[i] == UNK_ID)]
+    assert 0.03 < sum(hidden) / len(hidden) < 0.07
+
+
+def test_an_oracle_scores_1(monkeypatch):
+    task = Dates({"embedding": 8, "hidden": 8, "attention": "additive"}, 5, torch.device("cpu"), test_count=10)
+    right = [task.vocabulary.encode(e.target) for e in task.test]
+    monkeypatch.setattr("chapter_07_attention_mechanism.tasks.dates.greedy", lambda *args: right)
+    assert task.exact_match(task.build(), task.test) == 1 > task.exact_match(task.build(), task.held_out)
 
 
 def test_no_test_date_is_trained_on_and_no_held_out_format_is_seen():
