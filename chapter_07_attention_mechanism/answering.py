@@ -1,0 +1,72 @@
+"""One question, one answer, and where the model looked while it wrote: what inference and figures share.
+一个问题、一个回答，以及书写时看了哪里：推断与绘图共用。
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from chapter_07_attention_mechanism.decoding import beam_search
+from chapter_07_attention_mechanism.sorter import Sorter
+from chapter_07_attention_mechanism.tasks import sort
+from chapter_07_attention_mechanism.tasks.translate import copy_unknown
+from chapter_07_attention_mechanism.vocab import BOS_ID, EOS, EOS_ID, UNK_ID, Vocabulary
+
+
+@dataclass
+class Answer:
+    """What was read and written, piece by piece, and the weights (T, S) of each piece written on each piece read."""
+
+    source: list[str]
+    pieces: list[str]
+    weights: Tensor
+    unknown: list[str]  # pieces of the source that are not in the vocabulary
+    ended: bool  # else it was cut at the largest length
+
+
+def answer_text(model: nn.Module, vocabulary: Vocabulary, source: list[str], beam: int, longest: int) -> Answer:
+    """Translate the pieces of a text, or normalise the characters of a date; unknown pieces are copied."""
+    if not source:
+        return Answer([], [], torch.zeros(0, 0), [], True)
+    ids = vocabulary.encode(source)
+    inputs = torch.tensor([ids], device=model.bias.device), torch.tensor([len(ids)], device=model.bias.device)
+    answer = _write(model, vocabulary, inputs, beam, longest)
+    answer.source = source
+    answer.unknown = list(dict.fromkeys(piece for piece, i in zip(source, ids, strict=True) if i == UNK_ID))
+    if model.config.attention != "none":
+        answer.pieces = copy_unknown(answer.pieces, source, answer.weights)
+    return answer
+
+
+def answer_picture(model: nn.Module, vocabulary: Vocabulary, picture: Tensor, beam: int, longest: int) -> Answer:
+    """Describe a picture (3, 64, 64), uint8; the weights are on its 64 cells."""
+    return _write(model, vocabulary, (picture[None].to(model.bias.device),), beam, longest)
+
+
+@torch.no_grad()
+def _write(model: nn.Module, vocabulary: Vocabulary, inputs: tuple, beam: int, longest: int) -> Answer:
+    state = model.encode(*inputs)
+    start = torch.full((1,), BOS_ID, device=model.bias.device)
+    [tokens], _ = beam_search(model.step, state, start, EOS_ID, longest, beam)
+    weights = model.weights_while_writing(state, tokens)[:-1]  # (T, S): the last row is the end's
+    return Answer([], vocabulary.decode(tokens), weights.float().cpu(), [], len(tokens) < longest)
+
+
+@torch.no_grad()
+def answer_numbers(model: Sorter, vocabulary: Vocabulary, task: str, numbers: list[int]) -> tuple[list[str], Tensor]:
+    """Sort, reverse or list numbers.
+
+    Returns:
+        All tokens (T,): the numbers, the task's sign, the answer; and each head's weights (H, T, T). The row of a token
+        says where the model looked to write the one after it.
+    """
+    device, n = model.head.weight.device, len(numbers)
+    tokens = torch.tensor([sort.encode(vocabulary, task, numbers, [])], device=device)
+    positions = torch.arange(n + 1, device=device)[None] - n
+    tokens = sort.continue_greedily(model, tokens, positions, n + 1)
+    pieces = vocabulary.decode(tokens[0].tolist())
+    end = pieces.index(EOS) if EOS in pieces else len(pieces)
+    tokens = tokens[:, :end]
+    positions = torch.arange(tokens.shape[1], device=device)[None] - n
+    return pieces[:end], model.look(tokens, positions, need_weights=True)[1][0].cpu()

@@ -1,0 +1,3 @@
+"""Drawings of chapter 7.
+第 7 章的绘图代码。
+"""

@@ -1,0 +1,127 @@
+"""What trained models look at: sentences side by side, a picture word by word, heads one by one, and over training.
+训练好的模型看哪里：两句对照、图片逐词、逐个头，以及训练过程中的变化。
+"""
+
+from pathlib import Path
+
+import torch
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from chapter_07_attention_mechanism.captioner import CELLS
+from chapter_07_attention_mechanism.figures.cells import GREY, QUERY, WEIGHT, weight_grid
+from utils.file_io_util import atomic_write
+from utils.plotting import COLOURS, new_figure
+
+LONGEST = 60  # pieces on either side of a figure
+
+
+def shown(pieces: list[str]) -> list[str]:
+    """Make spaces visible."""
+    return [piece if piece.strip() else "␣" for piece in pieces]
+
+
+def alignment(source: list[str], written: list[str], weights: Tensor, title: str = "") -> Figure:
+    """Draw weights (T, S): a row for each piece written, a column for each piece read, 60 of each at most."""
+    source, written, weights = source[:LONGEST], written[:LONGEST], weights[:LONGEST, :LONGEST]
+    letters = max([1, *map(len, source)])
+    width, height = 1.4 + 0.26 * len(source), 0.9 + 0.26 * len(written) + 0.09 * letters
+    figure, axes = new_figure(max(3.0, width), max(1.8, height))
+    weight_grid(axes, weights, shown(written), shown(source), form=None, title=title)
+    if letters > 2:
+        axes.tick_params(axis="x", labelrotation=90)
+    return figure
+
+
+def attended(axes: Axes, picture: Tensor, weights: Tensor, word: str) -> None:
+    """Draw a picture (3, H, W), darkened where the weights (64,) of a word are not."""
+    axes.clear()
+    axes.imshow(picture.permute(1, 2, 0).numpy(), extent=(0, CELLS, CELLS, 0))
+    grid = weights.view(CELLS, CELLS)
+    veil = torch.zeros(CELLS, CELLS, 4)
+    veil[..., 3] = 0.8 * (1 - grid / grid.max().clamp(min=1e-9))
+    axes.imshow(veil.numpy(), extent=(0, CELLS, CELLS, 0), interpolation="bilinear")
+    axes.set_title(word, fontsize=10, color=QUERY)
+    axes.set_axis_off()
+
+
+def caption_sheet(picture: Tensor, words: list[str], weights: Tensor) -> Figure:
+    """Draw the picture (3, H, W) once for each word, with where the model looked, weights (T, 64)."""
+    columns = min(8, len(words))
+    rows = -(-len(words) // columns)
+    figure, panels = new_figure(1.25 * columns, 1.45 * rows, nrows=rows, ncols=columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for axes, word, row in zip(panels.flat, words, weights, strict=False):
+        attended(axes, picture, row, word)
+    return figure
+
+
+def film(scenes: list[tuple[Tensor, list[str], Tensor]], path: Path) -> Path:
+    """Write an animation: pictures side by side, each described word by word, with where the model looks."""
+    figure, panels = new_figure(2.6 * len(scenes), 3.3, ncols=len(scenes), squeeze=False)
+    captions = [axes.text(0.5, -0.03, "", ha="center", va="top", fontsize=8) for axes in panels[0]]
+
+    def show(frame: int) -> list:
+        for axes, (picture, words, weights) in zip(panels[0], scenes, strict=True):
+            t = min(frame, len(words) - 1)
+            attended(axes, picture, weights[t], words[t])
+            lines = " ".join(words[: t + 1]).replace(" and ", "\nand ")
+            axes.text(0, CELLS + 0.3, lines, va="top", fontsize=7)
+        return captions
+
+    n_frames = max(len(words) for _, words, _ in scenes) + 3
+    with atomic_write(path) as temporary:
+        FuncAnimation(figure, show, n_frames).save(temporary, writer=PillowWriter(fps=2), dpi=90)
+    return path
+
+
+def head_maps(pieces: list[str], weights: Tensor, sign: int) -> Figure:
+    """Draw each head's weights (H, T, T) while the answer is written: the rows from the task's sign on."""
+    figure, panels = new_figure(10, 5.6, nrows=2, ncols=-(-len(weights) // 2), squeeze=False)
+    written = [f"→ {piece}" for piece in [*pieces[sign + 1 :], "end"]]
+    for h, (axes, head) in enumerate(zip(panels.flat, weights, strict=False)):
+        weight_grid(axes, head[sign:], written, pieces, form=None, title=f"head {h + 1}")
+        axes.axvline(sign - 0.5, color=GREY, linewidth=1)
+        axes.axvline(sign + 0.5, color=GREY, linewidth=1)
+    return figure
+
+
+def bleu_by_length(rows: list[dict], without: list[dict]) -> Figure:
+    """Draw BLEU by the length of the German sentence, with and without attention."""
+    figure, axes = new_figure(6, 3.6)
+    labels = [f"{row['words_from']} to {row['words_to']}\n({row['count']})" for row in rows]
+    places = range(len(rows))
+    axes.plot(places, [row["bleu"] for row in rows], "o-", color=WEIGHT, label="with attention")
+    if without:
+        axes.plot(places, [row["bleu"] for row in without], "o-", color=GREY, label="one vector, no attention")
+    axes.set_xticks(places, labels)
+    axes.set(xlabel="words of the German sentence (sentences)", ylabel="BLEU", ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def entropy_over_training(histories: dict[str, list[dict]]) -> Figure:
+    """Draw the mean entropy of attention over training, a curve for each task."""
+    figure, axes = new_figure(6, 3.6)
+    for (task, history), colour in zip(histories.items(), (COLOURS[4], COLOURS[0], COLOURS[2]), strict=False):
+        steps = [row["step"] for row in history]
+        axes.plot(steps, [row["attention_entropy"] for row in history], "o-", markersize=3, color=colour, label=task)
+    axes.set(xlabel="training step", ylabel="entropy of attention (nats)", ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def accuracy_by_length(rows: list[dict], trained_up_to: int) -> Figure:
+    """Draw the share of faultless answers by the length of the list, for each of the sorter's tasks."""
+    figure, axes = new_figure(6, 3.6)
+    lengths = [row["length"] for row in rows]
+    axes.axvspan(min(lengths) - 0.5, trained_up_to + 0.5, color="0.93", linewidth=0)
+    axes.text(trained_up_to + 0.3, 0.03, "seen in training ", ha="right", fontsize=8, color=GREY)
+    for task, colour in (("sort", COLOURS[0]), ("reverse", COLOURS[1]), ("unique", COLOURS[2])):
+        axes.plot(lengths, [row[task] for row in rows], "o-", markersize=3, color=colour, label=task)
+    axes.set(xlabel="numbers in the list", ylabel="share of faultless answers", ylim=(-0.02, 1.04))
+    axes.legend(frameon=False)
+    return figure

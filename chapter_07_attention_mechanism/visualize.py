@@ -1,0 +1,184 @@
+"""Draw the theory's pictures, and what trained models look at: sentences, dates, pictures word by word, and heads.
+画出理论部分的插图，以及训练好的模型看哪里：句子、日期、逐词看图，以及各个头。
+
+    python chapter_07_attention_mechanism/visualize.py --parts theory    # no model needed: 15 s
+    python chapter_07_attention_mechanism/visualize.py    # all parts, from checkpoints/ and results/: 1 min
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import nn
+
+from chapter_07_attention_mechanism import models
+from chapter_07_attention_mechanism.answering import answer_numbers, answer_picture, answer_text
+from chapter_07_attention_mechanism.dataset.dates import HELD_OUT, SEEN, all_dates, write
+from chapter_07_attention_mechanism.dataset.scenes import draw_scenes
+from chapter_07_attention_mechanism.figures import attention as figures
+from chapter_07_attention_mechanism.figures import lookup, structure, writing
+from chapter_07_attention_mechanism.tasks.dates import Dates
+from chapter_07_attention_mechanism.tasks.sort import Sort
+from chapter_07_attention_mechanism.tasks.translate import Translate
+from chapter_07_attention_mechanism.vocab import Vocabulary
+from utils.cli import add_output_flags, begin, positive, run, script_parser
+from utils.errors import UserError
+from utils.plotting import save_figure
+
+CHAPTER = Path(__file__).resolve().parent
+NONE = Path("untrained")  # a folder of this name stands for models and results that are made on the spot
+SENTENCES = ["Ein kleiner Junge springt über einen Zaun.", "Im Park liest eine alte Frau ein Buch."]
+DATES = {"en ordinal": 40, "zh numerals": 700, "zh weekday first": 1500}  # a format, and which of the test's dates
+SCORES = torch.tensor([2.0, 1.0, 0.0])
+OWN, POINTED, GATE = {"a": 0.6, "dog": 0.3, "barks": 0.1}, {"ein": 0.1, "Zyzzy": 0.8, "bellt": 0.1}, 0.3
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = script_parser(__doc__, __file__)
+    add_output_flags(parser)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to draw")
+    parser.add_argument("--checkpoints", type=Path, default=CHAPTER / "checkpoints", help="folder of trained models")
+    parser.add_argument("--results", type=Path, default=CHAPTER / "results", help="folder of the trainings' results")
+    parser.add_argument("--scenes", type=positive, default=3, help="pictures in the animation")
+    parser.add_argument("--longest", type=positive, default=80, help="pieces that are written at most")
+    args = begin(parser, argv, dry_run={"checkpoints": NONE, "results": NONE, "longest": 8})
+    for part in dict.fromkeys(args.parts):
+        for path in PARTS[part](args):
+            print(f"wrote {path}")
+
+
+def theory(args: argparse.Namespace) -> list[Path]:
+    """The pictures of the README's theory; nothing in them was trained."""
+    generator = torch.Generator().manual_seed(args.seed)
+    examples = [write(all_dates(test=True)[i], (SEEN | HELD_OUT)[name]) for name, i in DATES.items()]
+    images, scenes = draw_scenes(8, generator)
+    three = next(i for i, scene in enumerate(scenes) if len(scene.figures) == 3)
+    drawn = {
+        "bottleneck": lookup.bottleneck(),
+        "lookup": lookup.lookup(),
+        "scores": lookup.scores(),
+        "scaling": lookup.scaling([4, 16, 64, 256, 1024])[0],
+        "temperature": lookup.temperature(SCORES, [0.25, 1, 4]),
+        "heads": structure.heads(),
+        "self_and_cross": structure.self_and_cross(),
+        "cost": structure.cost([16, 32, 64, 128, 256, 512, 1024]),
+        "explanation": structure.explanation(),
+        "beam": writing.beam_tree(),
+        "copying": writing.copying(OWN, POINTED, GATE),
+        "known_alignment": writing.known_alignment(examples),
+        "scene": writing.scene_in_cells(images[three], scenes[three]),
+    }
+    return [save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items()]
+
+
+def dates(args: argparse.Namespace) -> list[Path]:
+    """Where the model looks for each digit of a date."""
+    model, vocabulary = load("dates", args)
+    written = []
+    for name, i in DATES.items():
+        source = list(write(all_dates(test=True)[i], (SEEN | HELD_OUT)[name]).source)
+        answer = answer_text(model, vocabulary, source, beam=1, longest=args.longest)
+        figure = figures.alignment(answer.source, answer.pieces, answer.weights)
+        written.append(save_figure(figure, args.out_dir / f"dates_{name.replace(' ', '_')}.png"))
+    return written
+
+
+def translate(args: argparse.Namespace) -> list[Path]:
+    """Alignments of two sentences, and BLEU by sentence length with and without attention."""
+    model, vocabulary = load("translate", args)
+    written = []
+    for i, sentence in enumerate(SENTENCES):
+        answer = answer_text(model, vocabulary, vocabulary.split(sentence.lower()), beam=5, longest=args.longest)
+        figure = figures.alignment(answer.source, answer.pieces, answer.weights)
+        written.append(save_figure(figure, args.out_dir / f"translate_{i}.png"))
+    final = results("translate", args)["final"]
+    figure = figures.bleu_by_length(final["by_length"], final.get("by_length_without_attention", []))
+    return [*written, save_figure(figure, args.out_dir / "bleu_by_length.png")]
+
+
+def caption(args: argparse.Namespace) -> list[Path]:
+    """An animation of attention on pictures while they are described, of combinations that training never showed."""
+    model, vocabulary = load("caption", args)
+    images, _ = draw_scenes(args.scenes, torch.Generator().manual_seed(args.seed), unseen=True)
+    films = []
+    for image in images:
+        answer = answer_picture(model, vocabulary, image, beam=1, longest=args.longest)
+        silent = (image, ["(nothing)"], torch.zeros(1, answer.weights.shape[1]))
+        films.append((image, answer.pieces, answer.weights) if answer.pieces else silent)
+    sheet = save_figure(figures.caption_sheet(*films[0]), args.out_dir / "caption.png")
+    return [sheet, figures.film(films, args.out_dir / "caption.gif")]
+
+
+def sort(args: argparse.Namespace) -> list[Path]:
+    """Each head of the sorter while it sorts and reverses, and the accuracy by the length of the list."""
+    model, vocabulary = load("sort", args)
+    written = []
+    for operation in ("sort", "reverse"):
+        numbers = [14, 3, 27, 8, 3, 19]
+        pieces, weights = answer_numbers(model, vocabulary, operation, numbers)
+        figure = figures.head_maps(pieces, weights, sign=len(numbers))
+        written.append(save_figure(figure, args.out_dir / f"heads_{operation}.png"))
+    final = results("sort", args)["final"]
+    figure = figures.accuracy_by_length(final["by_length"], final["trained_up_to"])
+    return [*written, save_figure(figure, args.out_dir / "sort_by_length.png")]
+
+
+def training(args: argparse.Namespace) -> list[Path]:
+    """How spread out attention is, over training."""
+    histories = {}
+    for task in ("dates", "translate", "caption"):
+        rows = [row for row in results(task, args)["history"] if "attention_entropy" in row]
+        histories[task] = [
+            row for row in rows if (row["attention"], row["seed"]) == (rows[0]["attention"], rows[0]["seed"])
+        ]
+    return [save_figure(figures.entropy_over_training(histories), args.out_dir / "entropy.png")]
+
+
+PARTS = {
+    "theory": theory,
+    "dates": dates,
+    "translate": translate,
+    "caption": caption,
+    "sort": sort,
+    "training": training,
+}
+
+
+def load(task: str, args: argparse.Namespace) -> tuple[nn.Module, Vocabulary]:
+    if args.checkpoints == NONE:
+        return models.untrained(task, args.device)
+    return models.load(task, args.checkpoints / f"{task}.pth", args.device)
+
+
+def results(task: str, args: argparse.Namespace) -> dict:
+    """Return what a training of the task has written, or a figure or two of an untrained model."""
+    if args.results == NONE:
+        return measure_untrained(task, args.device)
+    path = args.results / f"{task}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        advice = f"chapter_07_attention_mechanism/train.py --task {task} writes it"
+        raise UserError(f"{path} cannot be read; {advice}") from error
+
+
+def measure_untrained(task: str, device: torch.device) -> dict:
+    """Return a results file's `history` and `final` for a tiny model with random weights."""
+    config = {"embedding": 8, "hidden": 8, "attention": "additive"}
+    if task == "sort":
+        measured = Sort({"width": 8, "hidden": 8}, 4, device, test_count=5)
+    elif task == "translate":
+        measured = Translate("toy", None, "subwords", 60, config, 100, device)
+    else:
+        measured = Dates(config, 4, device, test_count=5)
+    model = measured.build().to(device)
+    row = {"step": 0, "attention": "additive", "seed": 0} | measured.validate(model)
+    return {"history": [row], "final": measured.evaluate(model)}
+
+
+if __name__ == "__main__":
+    run(main)
