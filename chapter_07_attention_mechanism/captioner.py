@@ -17,7 +17,7 @@ class Captioner(AttentionDecoder):
         super().__init__(config)
         width = config.hidden
         channels = [3, width // 4, width // 2, width]
-        self.sees = nn.Sequential(
+        self.cnn = nn.Sequential(
             *(
                 layer
                 for before, after in zip(channels, channels[1:], strict=False)
@@ -29,16 +29,18 @@ class Captioner(AttentionDecoder):
                 )
             )
         )  # (B, 3, 64, 64) -> (B, D, 8, 8)
-        self.place = nn.Parameter(0.02 * torch.randn(CELLS * CELLS, width))  # a convolution does not know where it is
-        self.starts = nn.Linear(width, 2 * width)
+        self.position = nn.Parameter(
+            0.02 * torch.randn(CELLS * CELLS, width)
+        )  # a convolution does not know where it is
+        self.initial = nn.Linear(width, 2 * width)
 
     def encode(self, images: Tensor) -> tuple[Memory, tuple[Tensor, Tensor]]:
         """See pictures (B, 3, 64, 64), uint8; return their memory (B, 64, D), and the states (B, D) of the GRUs."""
-        maps = self.sees(images.float() / 127.5 - 1)  # (B, D, 8, 8)
-        values = self.dropout(maps.flatten(2).transpose(1, 2) + self.place)  # (B, 64, D), row by row
-        asker, writer = torch.tanh(self.starts(values.mean(dim=1))).chunk(2, dim=-1)  # each (B, D)
+        maps = self.cnn(images.float() / 127.5 - 1)  # (B, D, 8, 8)
+        values = self.dropout(maps.flatten(2).transpose(1, 2) + self.position)  # (B, 64, D), row by row
+        lower, upper = torch.tanh(self.initial(values.mean(dim=1))).chunk(2, dim=-1)  # each (B, D)
         mask = torch.ones(len(values), 1, values.shape[1], dtype=torch.bool, device=values.device)
-        return Memory(values, mask, self.attention.prepare(values)), (asker, writer)
+        return Memory(values, mask, self.attention.prepare(values)), (lower, upper)
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Return the log-probabilities (B, T, V) of what follows each of the sentence's tokens (B, T)."""

@@ -26,7 +26,7 @@ class DecoderConfig:
 
     vocabulary: int
     embedding: int = 192
-    hidden: int = 320  # width D of what is read, asked and written
+    hidden: int = 320  # width D of the memory, the queries and the states
     attention: str = "additive"
     n_heads: int = 4  # of "multihead"
     copy: bool = False
@@ -66,7 +66,7 @@ class FixedVector(nn.Module):
         return context.expand(-1, queries.shape[1], -1), weights
 
 
-class MultiHeadLookup(MultiHeadAttention):
+class MultiHeadCrossAttention(MultiHeadAttention):
     """Multi-head cross-attention, called as `Attention` is; its weights are the mean over the heads."""
 
     def prepare(self, values: Tensor) -> Tensor:
@@ -83,12 +83,12 @@ def make_attention(config: DecoderConfig) -> nn.Module:
     if config.attention == "none":
         return FixedVector(config.hidden)
     if config.attention == "multihead":
-        return MultiHeadLookup(config.hidden, config.n_heads)
+        return MultiHeadCrossAttention(config.hidden, config.n_heads)
     return Attention(SCORES[config.attention](config.hidden, config.hidden, config.hidden))
 
 
 class AttentionDecoder(nn.Module):
-    """Writes tokens from a memory (Bahdanau et al. 2015; two storeys: Wu et al. 2016, section 3).
+    """Writes tokens from a memory (Bahdanau et al. 2015; two layers: Wu et al. 2016, section 3).
 
     The lower GRU asks, attention answers, the upper GRU goes on from the answer. The lower one never hears the answer:
     so in training, where all tokens of the target are known, every place is computed at once. A subclass reads: its
@@ -103,9 +103,9 @@ class AttentionDecoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
         nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
-        self.asker = GRU(config.embedding, width)
+        self.lower = GRU(config.embedding, width)
         self.attention = make_attention(config)
-        self.writer = GRU(width, width)
+        self.upper = GRU(width, width)
         self.head = nn.Linear(2 * width, config.embedding)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.copy_gate = nn.Linear(2 * width, 1) if config.copy else None
@@ -120,16 +120,16 @@ class AttentionDecoder(nn.Module):
             The log-probabilities (B, T, V) of each next token, the states (B, D) after the last, the weights (B, T, S).
         """
         embedded = self.dropout(self.embedding(tokens))  # (B, T, E)
-        queries, asker = self.asker(embedded, states[0][None])  # (B, T, D), (1, B, D)
+        queries, lower = self.lower(embedded, states[0][None])  # (B, T, D), (1, B, D)
         context, weights = self.attention(queries, memory.values, memory.mask, memory.prepared)  # (B, T, D), (B, T, S)
-        written, writer = self.writer(self.dropout(queries + context), states[1][None])  # (B, T, D), (1, B, D)
+        written, upper = self.upper(self.dropout(queries + context), states[1][None])  # (B, T, D), (1, B, D)
         both = torch.cat([written + queries, context], dim=-1)  # (B, T, 2 D)
         hidden = self.dropout(torch.tanh(self.head(both)))  # (B, T, E)
         logits = nn.functional.linear(hidden, self.embedding.weight, self.bias.to(hidden.dtype))  # (B, T, V)
         log_p = logits.float().log_softmax(dim=-1)
         if self.copy_gate is not None:
             log_p = self._copy(log_p, self.copy_gate(both).float(), weights.float(), memory.source)
-        return log_p, (asker[0], writer[0]), weights
+        return log_p, (lower[0], upper[0]), weights
 
     @staticmethod
     def _copy(log_p: Tensor, gate: Tensor, weights: Tensor, source: Tensor) -> Tensor:

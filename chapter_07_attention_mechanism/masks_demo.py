@@ -29,7 +29,7 @@ EXPLAINED = {
     "window": "only keys nearby: the cost grows with the length, not with its square",
     "causal window": "only keys nearby, and none behind",
     "distance penalty": "numbers added to the scores: far keys are not forbidden, only less welcome",
-    "a blind query": "a query that may look at nothing gets weights of 0, not NaN",
+    "fully masked": "a query that may look at nothing gets weights of 0, not NaN",
 }
 
 
@@ -57,7 +57,7 @@ def make_masks(n_words: int, length: int, window: int) -> dict[str, Tensor | Non
     real = padding_mask(torch.tensor([n_words]), length)[0]  # (1, T)
     causal = causal_mask(length)  # (T, T)
     places = torch.arange(length, dtype=torch.float32)
-    blind = torch.arange(length)[:, None] != 1 % length  # (T, 1)
+    one_row = torch.arange(length)[:, None] != 1 % length  # (T, 1)
     return {
         "no mask": None,
         "padding": real,
@@ -66,7 +66,7 @@ def make_masks(n_words: int, length: int, window: int) -> dict[str, Tensor | Non
         "window": local_mask(length, window),
         "causal window": local_mask(length, window, causal=True),
         "distance penalty": -(places[:, None] - places).abs(),
-        "a blind query": blind,
+        "fully masked": one_row,
     }
 
 

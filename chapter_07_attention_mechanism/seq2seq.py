@@ -15,16 +15,16 @@ class Seq2Seq(AttentionDecoder):
 
     def __init__(self, config: DecoderConfig):
         super().__init__(config)
-        self.reader = GRU(config.embedding, config.hidden // 2, bidirectional=True)
-        self.starts = nn.Linear(config.hidden, 2 * config.hidden)
+        self.encoder = GRU(config.embedding, config.hidden // 2, bidirectional=True)
+        self.initial = nn.Linear(config.hidden, 2 * config.hidden)
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Memory, tuple[Tensor, Tensor]]:
         """Read the source (B, S); return its memory, and the states (B, D) in which the decoder's two GRUs start."""
-        values, ends = self.reader(self.dropout(self.embedding(source)), lengths=lengths)  # (B, S, D), (2, B, D/2)
-        asker, writer = torch.tanh(self.starts(ends.transpose(0, 1).flatten(1))).chunk(2, dim=-1)  # each (B, D)
+        values, ends = self.encoder(self.dropout(self.embedding(source)), lengths=lengths)  # (B, S, D), (2, B, D/2)
+        lower, upper = torch.tanh(self.initial(ends.transpose(0, 1).flatten(1))).chunk(2, dim=-1)  # each (B, D)
         values = self.dropout(values)
         mask = padding_mask(lengths, source.shape[1])
-        return Memory(values, mask, self.attention.prepare(values), source), (asker, writer)
+        return Memory(values, mask, self.attention.prepare(values), source), (lower, upper)
 
     def forward(self, source: Tensor, lengths: Tensor, tokens: Tensor) -> Tensor:
         """Return the log-probabilities (B, T, V) of what follows each of the target's tokens (B, T)."""

@@ -23,8 +23,8 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
         scores = scores.masked_fill(~mask, -math.inf)
     else:
         scores = scores + mask
-    blind = (scores == -math.inf).all(dim=-1, keepdim=True)  # (..., T, 1)
-    return scores.masked_fill(blind, 0.0).softmax(dim=-1).masked_fill(blind, 0.0)
+    fully_masked = (scores == -math.inf).all(dim=-1, keepdim=True)  # (..., T, 1)
+    return scores.masked_fill(fully_masked, 0.0).softmax(dim=-1).masked_fill(fully_masked, 0.0)
 
 
 def scaled_dot_product_attention(
@@ -52,9 +52,9 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None,
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     allowed = mask if mask.dtype == torch.bool else mask != -math.inf
-    blind = ~allowed.any(dim=-1, keepdim=True)  # (..., T, 1): some versions of the kernel return NaN for these
-    mask = mask | blind if mask.dtype == torch.bool else mask.masked_fill(blind, 0.0)
-    return F.scaled_dot_product_attention(q, k, v, mask, dropout).masked_fill(blind, 0.0)
+    fully_masked = ~allowed.any(dim=-1, keepdim=True)  # (..., T, 1): some versions of the kernel return NaN for these
+    mask = mask | fully_masked if mask.dtype == torch.bool else mask.masked_fill(fully_masked, 0.0)
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout).masked_fill(fully_masked, 0.0)
 
 
 def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor]:

@@ -112,9 +112,8 @@ def paint(scenes: list[Scene], generator: torch.Generator, side: int = SIDE) -> 
         geometry = torch.tensor([[f.x, f.y, f.radius, f.turn + UPRIGHT.get(f.shape, 0.0)] for f in figures])
         colour = torch.tensor([COLOURS[f.colour] for f in figures])[..., None, None]  # (b, 3, 1, 1)
         colour = colour + 0.05 * torch.randn(len(rows), 3, 1, 1, generator=generator)
-        cover = _coverage(geometry[..., None, None], [f.shape for f in figures], x, y, side)[
-            :, None
-        ]  # (b, 1, side, side)
+        cover = _coverage(geometry[..., None, None], [f.shape for f in figures], x, y, side)  # (b, side, side)
+        cover = cover[:, None]  # (b, 1, side, side)
         pictures[rows] = pictures[rows] * (1 - cover) + colour * cover
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
 

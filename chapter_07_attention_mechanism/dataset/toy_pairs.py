@@ -2,7 +2,7 @@
 由小语法生成的德英句对：无需下载的翻译任务。
 """
 
-import random
+import torch
 
 NOUNS = [  # German with its gender, English
     ("Hund", "m", "dog"),
@@ -24,25 +24,29 @@ def toy_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
 
     "Heute sucht ein alter Mann eine Katze." - "An old man looks for a cat today."
     """
-    dice = random.Random(seed)
-    return [_pair(dice) for _ in range(count)]
+    generator = torch.Generator().manual_seed(seed)
+    return [_pair(generator) for _ in range(count)]
 
 
-def _pair(dice: random.Random) -> tuple[str, str]:
-    who, who_en = _phrase(dice, SUBJECT)
-    whom, whom_en = _phrase(dice, OBJECT)
-    (does, does_en), (when, when_en) = dice.choice(VERBS), dice.choice(WHEN)
-    german = f"{when} {does} {who} {whom}" if dice.random() < 0.5 else f"{who} {does} {when} {whom}"
+def _choice(options: list, generator: torch.Generator):
+    return options[int(torch.randint(len(options), (), generator=generator))]
+
+
+def _pair(generator: torch.Generator) -> tuple[str, str]:
+    who, who_en = _phrase(generator, SUBJECT)
+    whom, whom_en = _phrase(generator, OBJECT)
+    (does, does_en), (when, when_en) = _choice(VERBS, generator), _choice(WHEN, generator)
+    german = f"{when} {does} {who} {whom}" if _choice([True, False], generator) else f"{who} {does} {when} {whom}"
     english = f"{who_en} {does_en} {whom_en} {when_en}"
     return _sentence(german), _sentence(english)
 
 
-def _phrase(dice: random.Random, case: dict[str, tuple[str, str]]) -> tuple[str, str]:
-    noun, gender, noun_en = dice.choice(NOUNS)
+def _phrase(generator: torch.Generator, case: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    noun, gender, noun_en = _choice(NOUNS, generator)
     article, ending = case[gender]
-    if dice.random() < 0.5:
+    if _choice([True, False], generator):
         return f"{article} {noun}", f"a {noun_en}"
-    adjective, adjective_en = dice.choice(ADJECTIVES)
+    adjective, adjective_en = _choice(ADJECTIVES, generator)
     return (
         f"{article} {adjective}{ending} {noun}",
         f"{'an' if adjective_en[0] in 'aeiou' else 'a'} {adjective_en} {noun_en}",

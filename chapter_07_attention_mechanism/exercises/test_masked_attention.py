@@ -28,7 +28,7 @@ def test_it_is_the_modules():
     torch.testing.assert_close(masked_softmax(scores, mask), attention.masked_softmax(scores, mask), rtol=0, atol=1e-12)
 
 
-def test_large_scores_and_blind_rows():
+def test_large_scores_and_fully_masked_rows():
     scores = torch.tensor([[1000.0, 999.0, -1000.0], [1000.0, -1000.0, -1001.0], [1000.0, 1000.0, 1000.0]])
     mask = torch.tensor([[True, True, True], [False, True, True], [False, False, False]])
     e = 0.7311

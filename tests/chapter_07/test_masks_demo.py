@@ -19,7 +19,7 @@ def test_every_mask_is_explained_and_does_what_it_says():
     both = weights["causal and padding"]
     assert both[3].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0]) and both[0].tolist() == [1, 0, 0, 0]
     assert weights["window"][0].tolist() == [0.5, 0.5, 0, 0] == weights["causal window"][1].tolist()
-    assert weights["a blind query"][1].eq(0).all() and weights["a blind query"].isfinite().all()
+    assert weights["fully masked"][1].eq(0).all() and weights["fully masked"].isfinite().all()
     far = weights["distance penalty"][0]
     assert (far > 0).all() and far[0] / far[1] == pytest.approx(torch.e)
 
