@@ -85,7 +85,7 @@ def make_calls(width: int, device: torch.device, with_additive: bool) -> dict[st
         "scaled_dot_product": lambda x: scaled_dot_product_attention(x, x, x)[0],
         "fused": lambda x: fused_attention(x, x, x),
         "torch": lambda x: F.scaled_dot_product_attention(x, x, x),
-        "local": lambda x: local_attention(x, x, x, WINDOW)[0],
+        "local": lambda x: local_attention(x, x, x, WINDOW),
     }
     for name in ("luong", "additive")[: 1 + with_additive]:
         attention = Attention(SCORES[name](width, width, width)).to(device)

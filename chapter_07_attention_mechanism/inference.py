@@ -16,7 +16,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from chapter_07_attention_mechanism import models
@@ -31,6 +30,8 @@ from utils.pictures import read_picture
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.tables import printable
+
+from matplotlib.figure import Figure
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 EXAMPLES = {

@@ -57,20 +57,27 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None,
     return F.scaled_dot_product_attention(q, k, v, mask, dropout).masked_fill(fully_masked, 0.0)
 
 
-def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Return what `scaled_dot_product_attention` does under `local_mask(T, window)`, from T (2 window + 1) scores.
+def local_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Return the means of `scaled_dot_product_attention` under `local_mask(T, window)`, from about 3 T window scores.
 
-    The keys that a query may see are its neighbours, so they are copied beside it and the rest is never looked at.
+    The sequence is cut into blocks as long as the window. A block's queries see no further than the blocks on either
+    side, so they are compared with the keys of three blocks, and of these scores the mask keeps the near ones (Beltagy
+    et al. 2020, section 3.1).
 
     Args:
         q, k, v: (..., T, d), (..., T, d), (..., T, d_v).
 
     Returns:
-        The means (..., T, d_v), the weights (..., T, 2 window + 1): of the keys from t - window to t + window.
+        (..., T, d_v).
     """
-    length, width = q.shape[-2], 2 * window + 1
-    near_k, near_v = (F.pad(x, (0, 0, window, window)).unfold(-2, width, 1) for x in (k, v))  # (..., T, d, width)
-    scores = (q[..., None, :] @ near_k)[..., 0, :] / math.sqrt(q.shape[-1])  # (..., T, width)
-    place = torch.arange(length, device=q.device)[:, None] + torch.arange(-window, window + 1, device=q.device)
-    weights = masked_softmax(scores, (place >= 0) & (place < length))
-    return (near_v @ weights[..., None])[..., 0], weights  # (..., T, d_v, width) @ (..., T, width, 1) -> (..., T, d_v)
+    length, w = q.shape[-2], max(window, 1)
+    n_blocks = -(-length // w)
+    missing = n_blocks * w - length
+    q = F.pad(q, (0, 0, 0, missing)).unflatten(-2, (n_blocks, w))  # (..., n, w, d)
+    k, v = (F.pad(x, (0, 0, w, missing + w)).unfold(-2, 3 * w, w) for x in (k, v))  # (..., n, d, 3 w)
+    scores = q @ k / math.sqrt(q.shape[-1])  # (..., n, w, d) @ (..., n, d, 3 w) -> (..., n, w, 3 w)
+    place = torch.arange(-w, 2 * w, device=q.device) + w * torch.arange(n_blocks, device=q.device)[:, None]  # (n, 3 w)
+    near = (torch.arange(-w, 2 * w, device=q.device) - torch.arange(w, device=q.device)[:, None]).abs() <= window
+    weights = masked_softmax(scores, near & (place >= 0)[:, None] & (place < length)[:, None])
+    means = weights @ v.transpose(-2, -1)  # (..., n, w, 3 w) @ (..., n, 3 w, d_v) -> (..., n, w, d_v)
+    return means.flatten(-3, -2)[..., :length, :]

@@ -5,15 +5,16 @@
 from pathlib import Path
 
 import torch
-from matplotlib.animation import FuncAnimation, PillowWriter
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_07_attention_mechanism.captioner import CELLS
 from chapter_07_attention_mechanism.figures.cells import GREY, QUERY, WEIGHT, weight_grid
 from utils.file_io_util import atomic_write
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 LONGEST = 60  # pieces on either side of a figure
 
@@ -62,7 +63,6 @@ def caption_sheet(picture: Tensor, words: list[str], weights: Tensor) -> Figure:
 def film(scenes: list[tuple[Tensor, list[str], Tensor]], path: Path) -> Path:
     """Write an animation: pictures side by side, each described word by word, with where the model looks."""
     figure, panels = new_figure(2.6 * len(scenes), 3.3, ncols=len(scenes), squeeze=False)
-    captions = [axes.text(0.5, -0.03, "", ha="center", va="top", fontsize=8) for axes in panels[0]]
 
     def show(frame: int) -> list:
         for axes, (picture, words, weights) in zip(panels[0], scenes, strict=True):
@@ -70,7 +70,7 @@ def film(scenes: list[tuple[Tensor, list[str], Tensor]], path: Path) -> Path:
             attended(axes, picture, weights[t], words[t])
             lines = " ".join(words[: t + 1]).replace(" and ", "\nand ")
             axes.text(0, CELLS + 0.3, lines, va="top", fontsize=7)
-        return captions
+        return []  # nothing is drawn twice
 
     n_frames = max(len(words) for _, words, _ in scenes) + 3
     with atomic_write(path) as temporary:

@@ -2,10 +2,10 @@
 注意力的时间与内存随长度的变化。
 """
 
-from matplotlib.figure import Figure
-
 from chapter_07_attention_mechanism.figures.cells import WEIGHT
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 STYLES = {
     "scaled_dot_product": ("softmax(q k / √d) v, written out", WEIGHT, "-"),

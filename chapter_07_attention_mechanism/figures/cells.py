@@ -5,12 +5,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+
+from utils.plotting import COLOURS, new_figure
+
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
-
-from utils.plotting import COLOURS, new_figure
 
 QUERY, KEY, VALUE, WEIGHT = COLOURS[1], COLOURS[0], COLOURS[2], "#6F3FA0"  # orange, blue, green, purple
 DARK, GREY = "0.2", "0.55"

@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_07_attention_mechanism.attention import AdditiveScore, masked_softmax, scaled_dot_product_attention
@@ -24,6 +23,8 @@ from chapter_07_attention_mechanism.figures.cells import (
     write,
 )
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 Q = torch.tensor([2.0, 1.0])
 K = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -2.0]])

@@ -3,7 +3,6 @@
 """
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_07_attention_mechanism.attention import (
@@ -26,6 +25,8 @@ from chapter_07_attention_mechanism.figures.cells import (
     write,
 )
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
 
 THINGS = {"red disc": [2, 0, 2, 0], "blue star": [0, 2, 0, 2], "red star": [2, 0, 0, 2]}  # red, blue, disc, star
 

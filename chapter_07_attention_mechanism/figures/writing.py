@@ -3,8 +3,6 @@
 """
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from chapter_07_attention_mechanism.captioner import CELLS
 from chapter_07_attention_mechanism.dataset.dates import Example
@@ -22,6 +20,9 @@ from chapter_07_attention_mechanism.figures.cells import (
     write,
 )
 from utils.plotting import COLOURS, new_figure
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}
 TREE = {  # after these tokens: the probability of each next one

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from chapter_07_attention_mechanism.bleu import corpus_bleu, tokenize_13a
+from chapter_07_attention_mechanism.tasks.translate import SIGNATURE
 
 WORDS = """the a cat dog's 3.5 1,000 e-mail state-of-the-art U.S. "quoted" (brackets) & &amp; &lt;b&gt; 5% $10 #1 naïve
 Straße größer 猫坐在 垫子上。 ？ ¿qué? — … ‘a’ don't end. end, 12-34 3-d a/b x_y [z] {w} ~ ` ^ |
@@ -43,6 +44,13 @@ def test_bleu_equals_sacrebleus_on_awkward_pairs(lowercase):
     for hypothesis, reference in sentences:  # alone, where smoothing and empty sides matter most
         expected = metric.corpus_score([hypothesis], [[reference]]).score
         assert corpus_bleu([hypothesis], [[reference]], lowercase).score == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_signature_is_sacrebleus():
+    sacrebleu = pytest.importorskip("sacrebleu", reason="compares with sacreBLEU (requirements-dev.txt)")
+    metric = sacrebleu.BLEU(lowercase=True)
+    metric.corpus_score(["a"], [["a"]])
+    assert str(metric.get_signature()).startswith(f"{SIGNATURE}|version:")
 
 
 def test_bleu_with_several_references_equals_sacrebleus():
