@@ -2,7 +2,6 @@
 32 × 32 的十类彩色图片：CIFAR-10，或现画的图形。
 """
 
-import math
 import tarfile
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
+from utils.data import read_cached_images
 from utils.errors import UserError
 from utils.file_io_util import atomic_write, download
 from utils.shapes import CLASSES, shapes
@@ -55,26 +55,9 @@ def cifar10(root: Path, train: bool) -> Pictures:
     cache = root / "cifar10" / ("train.npz" if train else "test.npz")
     if not cache.exists():
         _convert(root, train, cache)
-    images, labels = _read(cache, TRAINING if train else TESTING)
-    return images.permute(0, 3, 1, 2), labels.long()  # (N, 3, 32, 32) in channels_last: a view of (N, 32, 32, 3)
-
-
-def _read(cache: Path, count: int) -> Pictures:
-    """Return images (N, 32, 32, 3) and labels (N,), having looked at what the file holds: it has no checksum."""
-    shape, advice = (count, SIDE, SIDE, 3), "delete it, and it will be made again"
-    try:
-        with np.load(cache) as arrays:
-            declared = sum(member.file_size for member in arrays.zip.infolist())
-            if declared > 2 * math.prod(shape):  # nothing is unpacked before this is known
-                raise ValueError(f"it unpacks to {declared:,} bytes")
-            images, labels = arrays["images"], arrays["labels"]
-    except Exception as error:  # a damaged archive fails in many ways, and a foreign one in others
-        raise UserError(f"{cache} is damaged or another data set's: {advice}") from error
-    if images.shape != shape or images.dtype != np.uint8:
-        raise UserError(f"{cache} holds images {images.shape}, {images.dtype}, not {shape}, uint8: {advice}")
-    if labels.shape != (count,) or labels.dtype.kind not in "iu" or not set(np.unique(labels)) <= set(range(10)):
-        raise UserError(f"{cache} holds no {count:,} labels from 0 to 9: {advice}")
-    return torch.from_numpy(images), torch.from_numpy(labels)
+    count = TRAINING if train else TESTING
+    images, labels = read_cached_images(cache, (count, SIDE, SIDE, 3), len(CIFAR10_CLASSES))
+    return images.permute(0, 3, 1, 2), labels  # (N, 3, 32, 32) in channels_last: a view of (N, 32, 32, 3)
 
 
 def _convert(root: Path, train: bool, cache: Path) -> None:

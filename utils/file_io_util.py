@@ -109,10 +109,10 @@ def _without_nan(value: object) -> object:
 
 
 def check_archive(path: Path) -> None:
-    """Look through a zip archive such as .pth and .npz, without unpacking anything.
+    """Look through a zip archive, such as PyTorch's, without unpacking anything.
 
     Raises:
-        OSError: it is damaged, or would unpack to more than the file's own size. We and PyTorch store, not compress.
+        OSError: it is damaged, or would unpack to more than its own size. PyTorch compresses nothing.
     """
     try:
         with ZipFile(path) as archive:

@@ -69,7 +69,8 @@ def test_every_data_set_has_every_split(name, split, tmp_path, monkeypatch):
             (tmp_path / folder).mkdir(exist_ok=True)
             images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
             np.savez(tmp_path / folder / f"{part}.npz", images=images, labels=np.arange(count) % 10)
-    monkeypatch.setattr(chapter_4, "VALIDATION", 100)
+    for constant, value in {"TRAINING": 2000, "TESTING": 300, "VALIDATION": 100, "SIDE": 4}.items():
+        monkeypatch.setattr(chapter_4, constant, value)
     monkeypatch.setattr(dataset, "COUNTS", {True: 2000, False: 300})
     monkeypatch.setattr(dataset, "SIDE", 4)
     (x, y), (held_out, labels), classes = dataset.load(name, split, tmp_path, count=200)
@@ -198,7 +199,7 @@ def test_a_file_that_is_not_stl10_is_never_trained_on(name, tmp_path, monkeypatc
     assert len(dataset.stl10(tmp_path, train=True)[1]) == 6
     images, labels = FOREIGN[name]
     np.savez(path, images=images, labels=labels)
-    with pytest.raises(UserError, match=r"train\.npz (holds another data set|is damaged).*delete it"):
+    with pytest.raises(UserError, match=r"train\.npz (holds|is damaged).*delete it"):
         dataset.stl10(tmp_path, train=True)
 
 
