@@ -2,12 +2,8 @@
 由小图片拼成的插图：每个像素画成整数个像素的方块，位置逐一指定，清晰而文件小。
 """
 
-from pathlib import Path
-
-from PIL import Image
 from torch import Tensor
 
-from utils.file_io_util import atomic_write
 from utils.plotting import DPI
 
 from matplotlib.axes import Axes
@@ -47,11 +43,3 @@ def write(figure: Figure, x: int, y: int, text: str, **how) -> None:
     width, height = figure.bbox.size
     how = {"ha": "center", "va": "baseline", "fontsize": 9, "color": DARK} | how
     figure.text((x + MARGIN) / width, 1 - (y + MARGIN) / height, text, **how)
-
-
-def save_pictures(figure: Figure, path: Path) -> Path:
-    """Write a figure full of pictures as a PNG file of 256 colours, a third of the bytes, and return the path."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
-        Image.open(temporary).convert("RGB").quantize(256, kmeans=2).save(temporary, "PNG", optimize=True)
-    return path

@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 from chapter_04_cnn_classic import draw_images, inference
 from chapter_04_cnn_classic.answers import class_in_name
 from chapter_04_cnn_classic.dataset import CIFAR10_CLASSES, to_input
-from chapter_04_cnn_classic.figures import canvas, drawing
+from chapter_04_cnn_classic.figures import drawing
 from chapter_04_cnn_classic.figures import inference as figures
 from chapter_04_cnn_classic.model import MODELS, ModelConfig, build
 from chapter_04_cnn_classic.pictures import read_folder
@@ -22,7 +22,6 @@ from tests.conftest import ROOT
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import run
 from utils.pictures import read_picture
-from utils.shapes import shapes
 
 CHAPTER = ROOT / "chapter_04_cnn_classic"
 CPU = torch.device("cpu")
@@ -307,16 +306,3 @@ def test_the_shipped_pictures_are_the_scripts():
             if path.stem in ("cat", "ship"):
                 again = drawing.draw(*draw_images.SCENES[path.stem], 256)
                 assert np.abs(np.subtract(picture, again, dtype=float)).mean() < 0.1
-
-
-def test_a_figure_of_pictures_is_saved_with_few_colours(tmp_path):
-    figure = canvas.canvas(100, 80)
-    canvas.show(figure, 0, 0, 60, shapes(1, 60)[0][0])
-    path = canvas.save_pictures(figure, tmp_path / "figure.png")
-    saved = Image.open(path)
-    assert saved.mode == "P" and len(saved.getcolors()) <= 256
-    figure.savefig(tmp_path / "all.png")
-    whole = Image.open(tmp_path / "all.png").convert("RGB")
-    assert saved.size == whole.size
-    difference = np.abs(np.asarray(saved.convert("RGB"), dtype=float) - np.asarray(whole, dtype=float))
-    assert difference.mean() < 3 and path.stat().st_size < (tmp_path / "all.png").stat().st_size
