@@ -14,7 +14,7 @@ def test_smooth_units_are_found_among_noise_and_each_kind_once():
     stripes, blob = np.sin(columns / 4), np.exp(-((rows - 8) ** 2 + (columns - 20) ** 2) / 30)
     weight = rng.standard_normal((784, 12))
     for unit, picture in ((3, stripes), (5, -2 * stripes), (8, blob)):
-        weight[:, unit] = 28 * picture.ravel() / np.linalg.norm(picture)
+        weight[:, unit] = 30 * picture.ravel() / np.linalg.norm(picture)
     weight[:, 10] = 1e-3 * rows.ravel()  # smooth, but as good as nothing
     found = clearest_units(weight, 2)
     assert 8 in found and len({3, 5} & set(found)) == 1
