@@ -4,7 +4,7 @@
     python chapter_07_attention_mechanism/benchmark.py    # 3 min on 2 CPU cores
 
 Forward and backward pass together, self-attention in float32. All that are compared take turns in one process. Memory
-is the peak of what PyTorch holds during one call, less what it held before, and is measured on the CPU.
+is the peak of what PyTorch holds during one call, less what it held before, and is measured on the CPU alone.
 """
 
 import sys
@@ -55,7 +55,9 @@ def main(argv: list[str] | None = None) -> None:
         calls = make_calls(args.width, x.device, length <= args.additive_up_to)
         seconds = compare_times({name: partial(step, call, x) for name, call in calls.items()}, args.rounds, warmup=1)
         row = {"length": length} | {f"{name}_seconds": time for name, time in seconds.items()}
-        rows.append(row | {f"{name}_bytes": torch_peak(partial(step, call, x)) for name, call in calls.items()})
+        if x.device.type == "cpu":
+            row |= {f"{name}_bytes": torch_peak(partial(step, call, x)) for name, call in calls.items()}
+        rows.append(row)
     longest = max(args.lengths)
     final = {"by_length": rows} | race_multi_head(
         args.batch_size, longest, args.width, args.n_heads, args.rounds, args.device

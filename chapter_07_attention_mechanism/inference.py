@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--operation", default="sort", choices=ANSWERS, help="what to do with numbers (sort)")
     parser.add_argument("--beam", type=positive, default=5, help="beginnings that are kept; 1: greedy decoding")
     parser.add_argument("--longest", type=positive, default=100, help="pieces that are written at most")
-    parser.add_argument("--model_path", type=Path, help="a trained model; None: the task's in checkpoints/")
+    parser.add_argument("--model_path", type=Path, help="None: the task's in checkpoints/; untrained: a random one")
     args = begin(parser, argv, dry_run={"model_path": Path("untrained"), "longest": 12})
 
     if args.model_path == Path("untrained"):

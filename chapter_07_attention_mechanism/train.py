@@ -36,7 +36,7 @@ from chapter_07_attention_mechanism.vocab import PAD_ID
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
 from utils.device import autocast
-from utils.errors import check_finite
+from utils.errors import UserError, check_finite
 from utils.results import write_results
 from utils.seed import set_seed
 from utils.spread import mean_and_std
@@ -84,11 +84,9 @@ TINY |= {"save_every": 2, "test_count": 20, "runs": 2}
 
 def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
-    recipe = RECIPES[parser.parse_known_args(argv)[0].task]
-    parser.set_defaults(**recipe)
+    parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].task])
     args = begin(parser, argv, dry_run=TINY)
-    if args.task == "sort" and args.attention != recipe["attention"]:
-        parser.error("--task sort is learned by multi-head self-attention alone")
+    check_flags_fit(args)
     rows, histories, final = [], [], {}
     for attention in args.attention:
         task = make_task(args, attention)
@@ -111,6 +109,20 @@ def main(argv: list[str] | None = None) -> None:
     print(f"written to {args.out_dir}")
 
 
+def check_flags_fit(args: argparse.Namespace) -> None:
+    """Refuse flags that no model can follow.
+
+    Raises:
+        UserError: always with what to type instead.
+    """
+    if args.task == "sort" and args.attention != RECIPES["sort"]["attention"]:
+        raise UserError("--task sort is learned by self-attention alone: leave out --attention")
+    if args.copy and args.task not in ("dates", "translate"):
+        raise UserError(f"--task {args.task} reads no text that could be copied: leave out --copy")
+    if args.hidden % 4:
+        raise UserError(f"--hidden {args.hidden} cannot be shared by four heads: take a multiple of 4")
+
+
 def name_of(task: str, attention: str) -> str:
     """Name a run's files: after the task, and after the attention where it is not the recipe's first."""
     return task if attention == RECIPES[task]["attention"][0] else f"{task}_{attention}"
@@ -128,9 +140,7 @@ def summarize(rows: list[dict], suffix: str) -> dict:
     found = {}
     for name, value in rows[0].items():
         if isinstance(value, float) and len(rows) > 1:
-            found[f"{name}{suffix}"], found[f"{name}{suffix}_std"] = mean_and_std(
-                name, [r[name] for r in rows]
-            ).values()
+            found |= mean_and_std(f"{name}{suffix}", [row[name] for row in rows])
         elif name not in ("attention", "seed"):
             found[f"{name}{suffix}"] = value
     return found | {f"n_seeds{suffix}": len(rows)}

@@ -41,8 +41,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to draw")
-    parser.add_argument("--checkpoints", type=Path, default=CHAPTER / "checkpoints", help="folder of trained models")
-    parser.add_argument("--results", type=Path, default=CHAPTER / "results", help="folder of the trainings' results")
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=CHAPTER / "checkpoints",
+        help="folder of trained models; untrained: random ones",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=CHAPTER / "results",
+        help="folder of the trainings' results; untrained: made here",
+    )
     parser.add_argument("--scenes", type=positive, default=3, help="pictures in the animation")
     parser.add_argument("--longest", type=positive, default=80, help="pieces that are written at most")
     args = begin(parser, argv, dry_run={"checkpoints": NONE, "results": NONE, "longest": 8})

@@ -25,12 +25,9 @@ def draw_growth(rows: list[dict]) -> Figure:
         panels, [("seconds", "time (ms)", 1e3), ("bytes", "peak memory (MB)", 1e-6)], strict=True
     ):
         for name, (text, colour, line) in STYLES.items():
-            points = [
-                (t, factor * row[f"{name}_{unit}"])
-                for t, row in zip(lengths, rows, strict=True)
-                if f"{name}_{unit}" in row
-            ]
-            axes.plot(*zip(*points, strict=True), line, marker="o", markersize=3, color=colour, label=text)
+            drawn = [row for row in rows if f"{name}_{unit}" in row]  # some stop at a shorter length
+            values = [factor * row[f"{name}_{unit}"] for row in drawn]
+            axes.plot([row["length"] for row in drawn], values, line, marker="o", ms=3, color=colour, label=text)
         axes.set_xscale("log", base=2)
         axes.set_xticks(lengths, map(str, lengths))
         axes.set(yscale="log", xlabel="length of the sequence (tokens)", ylabel=label)

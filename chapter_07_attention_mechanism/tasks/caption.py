@@ -91,6 +91,7 @@ class Caption:
         final = {
             "exact_match": self.exact_match(model, self.unseen),
             "exact_match_seen": self.exact_match(model, self.seen),
+            "split": "test: a combination of figure, colour and relation that is never trained on",
             "test_count": len(self.unseen[1]),
         }
         if self.config.attention != "none":

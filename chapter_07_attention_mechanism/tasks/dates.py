@@ -98,6 +98,7 @@ class Dates:
         final = {
             "exact_match": self.exact_match(model, self.test),
             "held_out_format": self.exact_match(model, self.held_out),
+            "split": "test: dates that are never trained on",
             "test_count": len(self.test),
         }
         if self.config.attention != "none":

@@ -101,7 +101,7 @@ class Translate:
         self, dataset: str, root: Path, vocabulary: str, pieces: int, config: dict, tokens: int, device: torch.device
     ):
         """`vocabulary`: "subwords", of which there are about `pieces`, or "words"; `tokens`: of a batch, at most."""
-        self.device = device
+        self.device, self.split = device, "toy" if dataset == "toy" else "test_2016_flickr"
         train, self.validation, self.test = load_pairs(dataset, root)
         self.dictionary = learn_dictionary(train)
         texts = [text for pair in train for text in pair]
@@ -149,6 +149,7 @@ class Translate:
         return {
             "bleu": bleu(answers, self.test),
             "bleu_greedy": bleu(self.answers(model, self.test, beam=1), self.test),
+            "split": self.split,
             "test_count": len(self.test),
             "beam": BEAM,
             "signature": SIGNATURE,

@@ -18,6 +18,7 @@ from chapter_07_attention_mechanism.tasks.translate import (
     translate,
 )
 from chapter_07_attention_mechanism.vocab import UNK_ID
+from utils.errors import UserError
 
 CONFIG = {"embedding": 8, "hidden": 8, "attention": "additive", "copy": False, "dropout": 0.0}
 CPU = torch.device("cpu")
@@ -77,8 +78,19 @@ def test_scores_are_compared_at_equal_budgets(tmp_path):
     assert {"exact_match", "exact_match_luong", "pointing_accuracy_luong"} <= final.keys()
     steps = [(row["attention"], row["step"]) for row in results["history"]]
     assert steps == [("additive", 2), ("additive", 4), ("luong", 2), ("luong", 4)]
-    with pytest.raises(SystemExit):
-        script.main(["--dry_run", "--task", "sort", "--attention", "dot"])
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        ("--task sort --attention dot", "leave out --attention"),
+        ("--task caption --copy", "leave out --copy"),
+        ("--hidden 6", "--hidden 6 cannot be shared by four heads"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        script.main(["--dry_run", *flags.split()])
 
 
 def test_unknown_words_are_copied_from_where_attention_lies():
