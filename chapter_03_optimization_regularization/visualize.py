@@ -76,7 +76,9 @@ def race(args: argparse.Namespace, final: dict) -> list[Path]:
         for name, found in runs[place].items():
             final |= {f"{place}_{name}_{key}": found[key] for key in ("lr", "steps")}
             final[f"{place}_{name}_value"] = found["values"][-1].item()
-    final |= turned_and_straight(args.steps) | how_long_v_remembers(args.steps) | rest_that_does_not_last(args.steps)
+    final |= (
+        turned_and_straight(args.steps) | steps_by_decay_rate(args.steps) | instability_after_convergence(args.steps)
+    )
     film = args.out_dir / "trajectories.gif"
     figures.film({place: runs[place] for place in FILMED}, args.frames, film)
     return [figures.save_small(figures.trajectories(runs), args.out_dir / "trajectories.png"), film]
@@ -91,7 +93,7 @@ def turned_and_straight(steps: int) -> dict[str, int | None]:
     return {f"straight_ravine_{name}_steps": run["steps"] for name, run in found.items()}
 
 
-def how_long_v_remembers(steps: int) -> dict[str, int | None]:
+def steps_by_decay_rate(steps: int) -> dict[str, int | None]:
     """Let RMSprop and Adam change their memories of g^2 in the ravine, 0.99 and 0.999; return the steps to rest."""
     swapped = {
         "ravine_rmsprop_alpha_0999_steps": partial(OPTIMIZERS["rmsprop"], alpha=0.999),
@@ -100,7 +102,7 @@ def how_long_v_remembers(steps: int) -> dict[str, int | None]:
     return {name: quickest(LANDSCAPES["ravine"], make, RATES, steps)["steps"] for name, make in swapped.items()}
 
 
-def rest_that_does_not_last(steps: int) -> dict[str, float | None]:
+def instability_after_convergence(steps: int) -> dict[str, float | None]:
     """Find the rate at which Adam is first at rest on Rosenbrock's valley within half the steps, then go on with it."""
     landscape, adam = LANDSCAPES["rosenbrock"], OPTIMIZERS["adam"]
     early = quickest(landscape, adam, RATES, max(1, steps // 2), inside=True)
@@ -166,9 +168,14 @@ def record_path(model: nn.Module, x: Tensor, y: Tensor, make_optimizer, lr: floa
     optimizer = make_optimizer(model.parameters(), lr=lr)
     path = [parameters_to_vector(model.parameters()).detach()]
     for _ in range(steps):
+        # forward, loss
+        loss = cross_entropy(model(x), y)
+        # backward
         optimizer.zero_grad()
-        cross_entropy(model(x), y).backward()
+        loss.backward()
+        # step
         optimizer.step()
+        # log
         path.append(parameters_to_vector(model.parameters()).detach())
     return torch.stack(path)
 

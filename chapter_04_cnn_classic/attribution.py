@@ -87,9 +87,12 @@ def maximise(
     waves = waves.to(colours.device).requires_grad_()
     optimizer = Adam([waves], lr=lr)
     for _ in range(steps):
+        # forward, loss
         move = torch.randint(-jitter, jitter + 1, (2,)).tolist()
         loss = decay * waves.square().sum() - score(paint(waves, side, colours).roll(move, (2, 3))).sum()
+        # backward
         (waves.grad,) = torch.autograd.grad(loss, waves)  # the network's parameters get none
+        # step
         optimizer.step()
     return paint(waves, side, colours).detach()
 

@@ -75,9 +75,12 @@ def trajectory(
     optimizer = make_optimizer([x])
     path = [x.detach().clone()]
     for _ in range(steps):
+        # forward, backward
         optimizer.zero_grad()
         function(x).backward()
+        # step
         optimizer.step()
+        # log
         path.append(x.detach().clone())
     return torch.stack(path)
 
@@ -95,9 +98,12 @@ def sweep(
     optimizer = make_optimizer(groups, lr=1.0)
     paths = [torch.stack(points).detach()]
     for _ in range(steps):
+        # forward, backward
         optimizer.zero_grad()
         function(torch.stack(points)).sum().backward()  # a run that has gone to infinity leaves the others alone
+        # step
         optimizer.step()
+        # log
         paths.append(torch.stack(points).detach())
     return torch.stack(paths, dim=1)
 

@@ -162,15 +162,19 @@ def find_learning_rate(
     rates, losses, average = [], [], 0.0
     try:
         for step in range(1, steps + 1):
+            # batch, forward, loss
             loss = loss_of(model)
+            # log
             average = smoothing * average + (1 - smoothing) * loss.item()
             smooth = average / (1 - smoothing**step)  # as if the average had not begun at 0
             if not math.isfinite(smooth) or smooth > 4 * min(losses, default=smooth):
                 break
             rates.append(optimizer.param_groups[0]["lr"])
             losses.append(smooth)
+            # backward
             optimizer.zero_grad()
             loss.backward()
+            # step
             optimizer.step()
             schedule.step()
     finally:

@@ -76,7 +76,7 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        return _to_the_winners(dy, *ctx.saved_tensors, ctx.shape), None, None, None, None
+        return _scatter_to_maxima(dy, *ctx.saved_tensors, ctx.shape), None, None, None, None
 
 
 class _AdaptiveMaxPool(torch.autograd.Function):
@@ -96,11 +96,11 @@ class _AdaptiveMaxPool(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
-        return _to_the_winners(dy, *ctx.saved_tensors, ctx.shape), None
+        return _scatter_to_maxima(dy, *ctx.saved_tensors, ctx.shape), None
 
 
-def _to_the_winners(dy: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
-    """Add each of dy (B, C, H', W') where its maximum stood; windows that overlap may share a winner."""
+def _scatter_to_maxima(dy: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+    """Add each of dy (B, C, H', W') where its maximum stood; windows that overlap may share a maximum."""
     dx = dy.new_zeros(*shape[:2], shape[2:].numel())  # (B, C, H W)
     return dx.scatter_add_(2, places.flatten(2), dy.flatten(2)).view(shape)
 

@@ -30,9 +30,9 @@ from chapter_03_optimization_regularization.optimizers import OPTIMIZERS, SGD
 from chapter_03_optimization_regularization.visualize import (
     METHODS,
     contraction,
-    how_long_v_remembers,
+    instability_after_convergence,
     loss_along,
-    rest_that_does_not_last,
+    steps_by_decay_rate,
 )
 from tests.conftest import ROOT
 
@@ -123,14 +123,14 @@ def test_a_plane_goes_through_its_origin_and_its_directions():
         assert losses[place].item() == pytest.approx(cross_entropy(model(x), y).item(), rel=1e-5)
 
 
-def test_rest_depends_on_how_long_v_remembers():
+def test_steps_to_rest_depend_on_the_decay_rate_of_v():
     """With RMSprop's memory of 0.99 Adam never rests in the ravine, with Adam's of 0.999 RMSprop does."""
-    found = how_long_v_remembers(2000)
+    found = steps_by_decay_rate(2000)
     assert found == {"ravine_rmsprop_alpha_0999_steps": 361, "ravine_adam_beta2_099_steps": None}
 
 
 def test_adam_at_a_large_rate_is_thrown_out_of_rosenbrocks_valley():
-    found = rest_that_does_not_last(2000)
+    found = instability_after_convergence(2000)
     assert found["early_rest_lr"] == pytest.approx(0.464, abs=1e-3)
     assert (found["early_rest_steps"], found["early_rest_ends"]) == (760, 1656)
 
