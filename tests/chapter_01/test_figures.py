@@ -11,7 +11,7 @@ from chapter_01_tensor_autograd.visualize import clearest_units
 def test_smooth_units_are_found_among_noise_and_each_kind_once():
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:28, :28]
-    stripes, blob = np.sin(columns / 4), np.exp(-((rows - 8) ** 2 + (columns - 20) ** 2) / 30)
+    stripes, blob = np.sin(columns / 3), np.exp(-((rows - 8) ** 2 + (columns - 20) ** 2) / 30)
     weight = rng.standard_normal((784, 12))
     for unit, picture in ((3, stripes), (5, -2 * stripes), (8, blob)):
         weight[:, unit] = 30 * picture.ravel() / np.linalg.norm(picture)
