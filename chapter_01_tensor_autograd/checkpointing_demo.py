@@ -74,17 +74,20 @@ def main(argv: list[str] | None = None) -> None:
     curve = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     write_results(args.out_dir / "checkpointing.json", args, final, curve)
 
+    print_report(final, curve)
+    print(f"wrote {plot(curve, args.layers, x.nbytes, args.out_dir / 'checkpointing.png')}")
+
+
+def print_report(final: dict, curve: list[dict]) -> None:
     print("segment   our peak   time    torch peak   time      (segment 0: no checkpointing)")
     for row in curve:
         print(
             f"{row['segment']:7} {row['bytes'] / 1e6:7.1f} MB {row['seconds']:6.2f} s"
             f" {row['torch_bytes'] / 1e6:9.1f} MB {row['torch_seconds']:6.2f} s"
         )
-    print(f"every gradient identical to the last bit: {identical}")
-    print(
-        f"segments of {root}: {final['memory_ratio']:.1f} times less memory, {final['time_ratio']:.2f} times the time"
-    )
-    print(f"wrote {plot(curve, args.layers, x.nbytes, args.out_dir / 'checkpointing.png')}")
+    print(f"every gradient identical to the last bit: {final['gradients_identical']}")
+    root, less, times = final["sqrt_segment"], final["memory_ratio"], final["time_ratio"]
+    print(f"segments of {root}: {less:.1f} times less memory, {times:.2f} times the time")
 
 
 def powers_of_two(limit: int) -> list[int]:

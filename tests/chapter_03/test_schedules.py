@@ -215,18 +215,17 @@ def test_the_search_finds_where_descent_is_stable():
 
 def test_the_search_keeps_the_groups_ratio_and_reports_a_model_that_is_broken_already():
     seen = []
-    optimizer = two_groups(torch.optim.SGD)
-    model = nn.ParameterList(group["params"][0] for group in optimizer.param_groups)
-
-    def loss_of(model):
-        return sum((p**2).sum() for p in model)
 
     class Watched(torch.optim.SGD):
         def step(self):
             seen.append([group["lr"] for group in self.param_groups])
             super().step()
 
-    optimizer.__class__ = Watched
+    def loss_of(model):
+        return sum((p**2).sum() for p in model)
+
+    optimizer = two_groups(Watched)
+    model = nn.ParameterList(group["params"][0] for group in optimizer.param_groups)
     find_learning_rate(model, optimizer, loss_of, low=1e-4, high=1e-3, steps=5)
     assert [first for first, _ in seen] == pytest.approx([1e-4 * 10 ** (k / 4) for k in range(5)], rel=1e-12)
     assert [second / first for first, second in seen] == pytest.approx([20.0] * 5, rel=1e-12)

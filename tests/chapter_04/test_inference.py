@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageColor
+from PIL import Image
 
 from chapter_04_cnn_classic import draw_images, inference
 from chapter_04_cnn_classic.answers import class_in_name
@@ -19,6 +19,7 @@ from chapter_04_cnn_classic.figures import inference as figures
 from chapter_04_cnn_classic.model import MODELS, ModelConfig, build
 from chapter_04_cnn_classic.pictures import read_folder
 from tests.conftest import ROOT
+from tests.utils.test_pictures import halves
 from utils.checkpoint import round_to_half, save_model
 from utils.cli import run
 from utils.pictures import read_picture
@@ -38,23 +39,6 @@ def model_path(tmp_path_factory):
     about = {"classes": CIFAR10_CLASSES, "split": "test", "test_accuracy": 0.125, "test_count": 8}
     save_model(path, model, config, about)
     return path
-
-
-def halves(width=80, height=60, mode="RGB"):
-    """Black on the left, white on the right."""
-    picture = Image.new("L", (width, height))
-    picture.paste(255, (width // 2, 0, width, height))
-    return picture.convert(mode)
-
-
-def colour_of(pixels):
-    """The mean colour of pixels (3, ...)."""
-    return pixels.float().flatten(1).mean(dim=1)
-
-
-def assert_colour(pixels, name, tolerance=0):
-    expected = torch.tensor(ImageColor.getrgb(name)).view(3, *[1] * (pixels.ndim - 1))
-    assert (pixels.int() - expected).abs().max() <= tolerance
 
 
 def damaged(path):

@@ -16,7 +16,8 @@ from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.figures.inference import contact_sheet, neighbour_sheet
 from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
 from chapter_05_resnet_modern_cnn.src.probes import similarity
-from tests.chapter_04.test_inference import BAD, damaged, fill, halves
+from tests.chapter_04.test_inference import BAD, damaged, fill
+from tests.utils.test_pictures import halves
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
 from utils.errors import UserError
