@@ -16,24 +16,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_06_rnn_lstm_seq import model as networks
 from chapter_06_rnn_lstm_seq.audio import read_wav
 from chapter_06_rnn_lstm_seq.columns import read_column
 from chapter_06_rnn_lstm_seq.dataset import encode
 from chapter_06_rnn_lstm_seq.forecasting import forecast
 from chapter_06_rnn_lstm_seq.generation import generate, known_part
-from chapter_06_rnn_lstm_seq.hearing import N_BANDS, STACK, digit_features, hear
-from chapter_06_rnn_lstm_seq.sentiment import load_sentiment, praise
-from chapter_06_rnn_lstm_seq.words import Vocabulary
-from utils.checkpoint import load_model
+from chapter_06_rnn_lstm_seq.hearing import digit_features, hear
+from chapter_06_rnn_lstm_seq.sentiment import praise
+from chapter_06_rnn_lstm_seq.shipped import (
+    CHECKPOINTS,
+    UNTRAINED,
+    digit_model,
+    language_model,
+    sentiment_model,
+    series_model,
+)
 from utils.cli import amount, begin, natural, positive, run, script_parser, seed
 from utils.errors import UserError
 from utils.tables import aligned
 
 HERE = Path(__file__).resolve().parent
-CHECKPOINTS = HERE / "checkpoints"
-UNTRAINED = Path("untrained")  # what --dry_run takes for --checkpoints: networks that have learnt nothing
-LETTERS = "\n abcdefghijklmnopqrstuvwxyz"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -74,13 +76,7 @@ def write_on(args: argparse.Namespace) -> None:
     """Stream the text to the screen, a character at a time."""
     if args.top_p > 1 or args.top_p == 0:
         raise UserError(f"--top_p {args.top_p}: a share above 0 and at most 1")
-    if args.checkpoints == UNTRAINED:
-        model = networks.LanguageModel(networks.LanguageModelConfig(len(LETTERS), hidden_size=8)).to(args.device)
-        characters = LETTERS
-    else:
-        path = args.checkpoints / "char_lm_lstm.pth"
-        model, about = load_model(path, networks.build_language_model, args.device)
-        characters = about["characters"]
+    model, characters = language_model(args.checkpoints, args.device)
     prompt, unknown = known_part(args.prompt, characters)
     if unknown:
         print(f"left out, since the plays do not have them: {' '.join(map(repr, unknown[:10]))}", file=sys.stderr)
@@ -102,10 +98,7 @@ def write_on(args: argparse.Namespace) -> None:
 def hear_files(paths: list[Path], checkpoints: Path, device: torch.device) -> None:
     """Print each recording's digit and the next likeliest."""
     sounds = [(path, *read_wav(path)) for path in paths]
-    if checkpoints == UNTRAINED:
-        model = networks.Classifier(networks.ClassifierConfig(STACK * N_BANDS, 10, hidden_size=8)).to(device)
-    else:
-        model, _ = load_model(checkpoints / "digits.pth", networks.build_classifier, device)
+    model = digit_model(checkpoints, device)
     features, rows = digit_features().to(device), []
     for path, samples, rate in sounds:
         p = hear(model, features, samples, rate)
@@ -116,12 +109,7 @@ def hear_files(paths: list[Path], checkpoints: Path, device: torch.device) -> No
 
 def weigh_sentences(sentences: list[str], checkpoints: Path, device: torch.device) -> None:
     """Print how likely each sentence is praise."""
-    if checkpoints == UNTRAINED:
-        vocabulary = Vocabulary(["a", "joy"], 16)
-        model = networks.SentimentNet(networks.SentimentConfig(2, 16, hidden_size=8)).to(device)
-        classes = ["negative", "positive"]
-    else:
-        model, vocabulary, classes = load_sentiment(checkpoints / "sentiment.pth", device)
+    model, vocabulary, classes = sentiment_model(checkpoints, device)
     p = praise(model, vocabulary, sentences)
     rows = [[classes[int(x > 0.5)], f"{x:.1%} positive", sentence] for x, sentence in zip(p, sentences, strict=True)]
     print(*aligned(rows, "<><"), sep="\n")
@@ -130,10 +118,7 @@ def weigh_sentences(sentences: list[str], checkpoints: Path, device: torch.devic
 def forecast_column(path: Path, column: str | None, steps: int, checkpoints: Path, device: torch.device) -> None:
     """Print the forecast with its band, and how well each method did on the series' own past."""
     series, name = read_column(path, column)
-    if checkpoints == UNTRAINED:
-        network = networks.Forecaster(networks.ForecasterConfig(hidden_size=8)).to(device)
-    else:
-        network, _ = load_model(checkpoints / "series.pth", networks.build_forecaster, device)
+    network, _, _ = series_model(checkpoints, device)
     try:
         found = forecast(series, steps, network)
     except ValueError as error:

@@ -1,8 +1,9 @@
-"""Draw the theory's pictures: a network unrolled, gradients that shrink, a gate that holds, the scan's tree.
-绘制理论部分的插图：展开的网络、逐步缩小的梯度、能保持记忆的门、扫描的合并树。
+"""Draw the theory's pictures, and what the trained networks do: gates over text, spectrograms, forecasts.
+绘制理论插图，以及训练好的网络的行为：文本上的门、语音频谱、数列预测。
 
-    python chapter_06_rnn_lstm_seq/visualize.py      # 10 s
-    python chapter_06_rnn_lstm_seq/visualize.py --parts theory
+    python chapter_06_rnn_lstm_seq/visualize.py      # 60 s; needs the plays and the spoken digits
+    python chapter_06_rnn_lstm_seq/visualize.py --parts theory    # 10 s, no data
+    python chapter_06_rnn_lstm_seq/visualize.py --dataset toy    # no download
 """
 
 import sys
@@ -10,21 +11,124 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
+from chapter_06_rnn_lstm_seq.audio import LogMel
+from chapter_06_rnn_lstm_seq.baselines.echo import best_reservoir, echo_forecast
+from chapter_06_rnn_lstm_seq.dataset import encode, shakespeare, split_text, spoken_digits
+from chapter_06_rnn_lstm_seq.figures.signals import draw_forecasts, draw_spectrograms
+from chapter_06_rnn_lstm_seq.figures.text import draw_distances, draw_gates, draw_tracking
 from chapter_06_rnn_lstm_seq.figures.theory import THEORY_PICTURES
-from utils.cli import add_output_flags, begin, run, script_parser
+from chapter_06_rnn_lstm_seq.forecasting import free_run
+from chapter_06_rnn_lstm_seq.generation import known_part
+from chapter_06_rnn_lstm_seq.hearing import N_BANDS, digit_features
+from chapter_06_rnn_lstm_seq.inspection import correlations, gradient_by_distance, text_signals, trace_model
+from chapter_06_rnn_lstm_seq.model import LanguageModel, LanguageModelConfig
+from chapter_06_rnn_lstm_seq.series import mackey_glass
+from chapter_06_rnn_lstm_seq.shipped import CHECKPOINTS, UNTRAINED, digit_model, language_model, series_model
+from chapter_06_rnn_lstm_seq.tasks.digits import TEST_TAKES, digit_logits
+from chapter_06_rnn_lstm_seq.tasks.series import CONTEXT, TEST, TRAIN, VALIDATION, windows
+from chapter_06_rnn_lstm_seq.toy import toy_digits, toy_text
+from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
 from utils.plotting import save_figure
 
-PARTS = ["theory"]
+PARTS = ["theory", "text", "digits", "series"]
+SHOWN = 320  # characters that are coloured; the gates are shown over fewer
+GATES_SHOWN, UNITS_SHOWN = 90, 12
+N_TEXTS = 32  # over which gradients are averaged
+N_SOUNDS = 5
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
+    add_data_flag(parser)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="which figures to draw")
-    args = begin(parser, argv, dry_run={})
+    parser.add_argument(
+        "--dataset", default="full", choices=["full", "toy"], help="full: the real data; toy: made up here, tiny"
+    )
+    parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="folder of the trained networks")
+    parser.add_argument("--n_read", type=positive, default=4000, help="characters over which cells are compared")
+    parser.add_argument("--n_ahead", type=positive, default=300, help="steps of the forecasts")
+    tiny = {"dataset": "toy", "checkpoints": UNTRAINED, "n_read": 400, "n_ahead": 90}
+    args = begin(parser, argv, dry_run=tiny)
+    figures = {}
     if "theory" in args.parts:
-        for name, draw in THEORY_PICTURES.items():
-            print(f"wrote {save_figure(draw(), args.out_dir / f'theory_{name}.png')}")
+        figures |= {f"theory_{name}": draw() for name, draw in THEORY_PICTURES.items()}
+    if "text" in args.parts:
+        text = split_text(shakespeare(args.data_root) if args.dataset == "full" else toy_text())[1]
+        figures |= text_figures(text[: args.n_read], args.checkpoints)
+    if "digits" in args.parts:
+        recordings = spoken_digits(args.data_root) if args.dataset == "full" else toy_digits()
+        figures["spectrograms"] = digit_figure(recordings, args.checkpoints)
+    if "series" in args.parts:
+        figures["forecasts"] = series_figure(args.checkpoints, args.n_ahead, args.seed)
+    for name, figure in figures.items():
+        print(f"wrote {save_figure(figure, args.out_dir / f'{name}.png')}")
+
+
+def text_figures(text: str, checkpoints: Path) -> dict:
+    """Return the figures of gates, of cells that follow something, and of gradients by distance."""
+    model, characters = language_model(checkpoints, torch.device("cpu"))
+    text, _ = known_part(text, characters)
+    ids = encode(text, characters)
+    traces = trace_model(model, ids)
+    first = text.index("\n", len(text) // 3) + 1  # begin with a whole line
+    part = slice(first, first + SHOWN)
+
+    rows, busy = [], []
+    for name, signal in text_signals(text).items():
+        scores = torch.stack([correlations(trace["c"], signal) for trace in traces])  # (layers, H)
+        layer, unit = divmod(int(scores.abs().argmax()), scores.shape[1])
+        rows.append((name, layer, unit, scores[layer, unit].item(), traces[layer]["c"][part, unit]))
+        busy += [unit] if layer == 0 else []
+    others = [unit for unit in range(model.config.hidden_size) if unit not in busy]
+    units = list(dict.fromkeys([*busy, *others]))[:UNITS_SHOWN]
+    gates = {name: values[first : first + GATES_SHOWN] for name, values in traces[0].items()}
+
+    texts = ids[: len(ids) // N_TEXTS * N_TEXTS].view(N_TEXTS, -1)[:, :101]
+    curves = {"trained": ("lstm", gradient_by_distance(model, texts))}
+    for cell in ("rnn", "lstm", "gru"):
+        torch.manual_seed(0)
+        fresh = LanguageModel(LanguageModelConfig(**(vars(model.config) | {"cell": cell}))).eval()
+        curves[f"not trained ({cell})"] = (cell, gradient_by_distance(fresh, texts))
+    return {
+        "gates": draw_gates(gates, text[first : first + GATES_SHOWN], units),
+        "tracking_cells": draw_tracking(text[part], rows),
+        "gradient_by_distance": draw_distances(curves),
+    }
+
+
+def digit_figure(recordings, checkpoints: Path):
+    """Return the figure of the first test recordings of as many digits."""
+    model = digit_model(checkpoints, torch.device("cpu"))
+    tests = torch.isin(recordings.takes, torch.tensor(TEST_TAKES)).nonzero()[:, 0]
+    index = torch.stack([tests[recordings.digits[tests] == 2 * digit][-1] for digit in range(N_SOUNDS)])
+    p = digit_logits(model, digit_features(), recordings, index).softmax(dim=1)
+    rows, plain = [], LogMel(N_BANDS)
+    for i, probabilities in zip(index, p, strict=True):
+        x, n = plain(*recordings.batch(i[None]))
+        speaker = recordings.names[recordings.speakers[i]]
+        rows.append((f'"{int(recordings.digits[i])}" by {speaker}', x[0, : n[0]], probabilities))
+    return draw_spectrograms(rows)
+
+
+def series_figure(checkpoints: Path, n_ahead: int, seed: int):
+    """Return the figure of the network's and a reservoir's forecasts from the first test window."""
+    model, mean, std = series_model(checkpoints, torch.device("cpu"))
+    scaled = (mackey_glass(TEST.start + CONTEXT + n_ahead) - mean) / std
+    chosen_on = windows(scaled[VALIDATION], n_ahead, 100)
+    reservoir = best_reservoir(scaled[TRAIN], chosen_on, seed)
+    context, truth = windows(scaled[TEST.start :], n_ahead, 1)
+    methods = {
+        "LSTM": lambda past: free_run(model, past, n_ahead),
+        "echo state network": lambda past: echo_forecast(reservoir, past, n_ahead),
+    }
+    forecasts = {}
+    for name, method in methods.items():
+        band = (method(chosen_on[0]) - chosen_on[1]).abs().quantile(0.9, dim=0)
+        forecasts[name] = (mean + std * method(context[:1])[0], std * band)
+    return draw_forecasts(mean + std * context[0], mean + std * truth[0], forecasts)
 
 
 if __name__ == "__main__":

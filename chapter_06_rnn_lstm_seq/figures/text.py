@@ -1,0 +1,63 @@
+"""What goes on inside the language model as it reads.
+语言模型阅读时内部发生了什么。
+"""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from chapter_06_rnn_lstm_seq.figures.colours import CELL_COLOURS, CELL_NAMES
+from utils.plotting import new_figure
+
+GATES = {"f": "forget gate", "i": "input gate", "o": "output gate"}
+COLUMNS = 64  # characters in a row of coloured text
+
+
+def draw_gates(trace: dict[str, Tensor], text: str, units: Sequence[int]) -> Figure:
+    """Draw how far the gates of some units are open at each character: trace (T, H) each."""
+    figure, panels = new_figure(11, 5.5, nrows=3, sharex=True)
+    for axes, (key, name) in zip(panels, GATES.items(), strict=True):
+        image = axes.imshow(trace[key][:, list(units)].T, aspect="auto", vmin=0, vmax=1, cmap="viridis")
+        axes.set(ylabel="unit", title=name)
+        axes.set_yticks(range(len(units)), map(str, units), fontsize=7)
+        axes.grid(False)
+    panels[-1].set_xticks(range(len(text)), [shown(character) for character in text], fontsize=7, family="monospace")
+    panels[-1].set_xlabel("character just read")
+    figure.colorbar(image, ax=panels, label="how far open (0 to 1)", shrink=0.6)
+    return figure
+
+
+def draw_tracking(text: str, rows: list[tuple[str, int, int, float, Tensor]]) -> Figure:
+    """Print the text once a row, coloured by a cell: (what it follows, layer, unit, correlation, values (T,))."""
+    n_lines = -(-len(text) // COLUMNS)
+    figure, panels = new_figure(9, 0.26 * n_lines * len(rows) + 0.5 * len(rows), nrows=len(rows), squeeze=False)
+    for axes, (signal, layer, unit, r, values) in zip(panels[:, 0], rows, strict=True):
+        limit = values.abs().max().clamp(min=1e-6)
+        grid = torch.full((n_lines * COLUMNS,), torch.nan)
+        grid[: len(text)] = values / limit
+        image = axes.imshow(grid.view(n_lines, COLUMNS), aspect="auto", vmin=-1, vmax=1, cmap="coolwarm")
+        for i, character in enumerate(text):
+            axes.text(
+                i % COLUMNS, i // COLUMNS, shown(character), ha="center", va="center", fontsize=7, family="monospace"
+            )
+        axes.set_title(f"layer {layer + 1}, cell {unit}: {signal} (correlation {r:+.2f})", fontsize=9)
+        axes.set_axis_off()
+    figure.colorbar(image, ax=panels, label="cell / its largest value", shrink=0.5)
+    return figure
+
+
+def draw_distances(curves: dict[str, tuple[str, Tensor]]) -> Figure:
+    """Draw by distance how strongly the last prediction depends on a character: name -> (cell, (T,))."""
+    figure, axes = new_figure(6.5, 3.8)
+    for name, (cell, curve) in curves.items():
+        style = "-" if name.startswith("trained") else "--"
+        axes.plot(curve / curve[0], style, color=CELL_COLOURS[cell], label=f"{CELL_NAMES[cell]}, {name}")
+    axes.set(yscale="log", xlabel="distance (characters)", ylabel="gradient / that of the last character")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def shown(character: str) -> str:
+    return {"\n": "⏎", " ": "·"}.get(character, character)
