@@ -38,10 +38,24 @@ def add_noise(sounds: Tensor, lengths: Tensor, low_db: float, high_db: float) ->
     return noisy * (torch.arange(sounds.shape[1], device=sounds.device) < lengths[:, None])
 
 
+def change_colour(x: Tensor, n_steps: Tensor, n_bands: int, strength: float) -> Tensor:
+    """Add to each utterance's features a smooth curve over the bands: another microphone, another room.
+
+    x (B, F, stack n_bands), of which `n_steps` (B,) steps count. The curve is the sum of half a wave, one and one and a
+    half, each as high as a normal draw times strength / number of half waves.
+    """
+    waves = torch.arange(1, 4, device=x.device)  # half waves
+    places = (torch.arange(n_bands, device=x.device) + 0.5) / n_bands
+    shapes = (torch.pi * waves[:, None] * places).cos() / waves[:, None]  # (3, n_bands)
+    curve = strength * torch.randn(len(x), 3, device=x.device) @ shapes  # (B, n_bands)
+    there = torch.arange(x.shape[1], device=x.device) < n_steps[:, None]  # (B, F)
+    return x + curve.repeat(1, x.shape[2] // n_bands)[:, None, :] * there[..., None]
+
+
 def mask_spectrogram(x: Tensor, n_steps: Tensor, n_bands: int, bands: int, share: float) -> Tensor:
     """Set a random stripe of up to `bands` bands, and one of up to a `share` of the steps, to 0 (Park et al. 2019).
 
-    x (B, F, stack n_bands), of which `n_steps` (B,) steps count. 0 is each band's mean.
+    x (B, F, stack n_bands), of which `n_steps` (B,) steps count. 0 is the mean.
     """
     steps, places = torch.arange(x.shape[1], device=x.device), torch.arange(n_bands, device=x.device)
     in_time = _stripe(steps, n_steps, share * n_steps)  # (B, F)

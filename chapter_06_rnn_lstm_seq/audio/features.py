@@ -58,11 +58,12 @@ def mel_filterbank(n_bands: int, low: float = LOW, high: float = HIGH, stretch: 
 
 
 class LogMel(nn.Module):
-    """Log energies by frame and band, each band of an utterance brought to mean 0 and deviation 1.
+    """Log energies by frame and band, an utterance's brought to mean 0 and deviation 1 over all frames and bands.
 
-    The logarithm turns a microphone's colour, a factor on each frequency, into an offset; taking the mean off each band
-    takes it away. `stretches` are the throats to choose from when training (1 alone: as it was said).
-    `stack` frames in a row make one step, which saves a recurrent network so many times the steps (Chan et al. 2016).
+    This takes the loudness away, a factor on all energies and so an offset of the logarithms. The mean of each band by
+    itself would take a microphone's colour away too, but of a short word its vowel with it. `stretches` are the throats
+    to choose from when training (1 alone: as it was said). `stack` frames in a row make one step, which leaves a
+    recurrent network so many times fewer (Chan et al. 2016).
     """
 
     def __init__(self, n_bands: int, stretches: Tensor | None = None, stack: int = 1):
@@ -90,9 +91,9 @@ class LogMel(nn.Module):
 
 
 def normalize(x: Tensor, there: Tensor, eps: float = 1e-2) -> Tensor:
-    """Give each feature of each utterance x (B, F, D) mean 0 and deviation 1 over the frames that are `there`."""
-    count = there.sum(dim=1, keepdim=True)
-    mean = (x * there).sum(dim=1, keepdim=True) / count
+    """Give each utterance x (B, F, D) mean 0 and deviation 1 over the frames that are `there` (B, F, 1)."""
+    count = x.shape[2] * there.sum(dim=(1, 2), keepdim=True)
+    mean = (x * there).sum(dim=(1, 2), keepdim=True) / count
     centred = (x - mean) * there
-    variance = centred.square().sum(dim=1, keepdim=True) / count
+    variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
     return centred / (variance + eps).sqrt()

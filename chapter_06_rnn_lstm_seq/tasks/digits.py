@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chapter_06_rnn_lstm_seq.audio import LogMel
-from chapter_06_rnn_lstm_seq.audio.augment import add_noise, change_speed, mask_spectrogram, shift_in_time
+from chapter_06_rnn_lstm_seq.audio.augment import (
+    add_noise,
+    change_colour,
+    change_speed,
+    mask_spectrogram,
+    shift_in_time,
+)
 from chapter_06_rnn_lstm_seq.baselines.frames import bag_of_frames_accuracy
 from chapter_06_rnn_lstm_seq.dataset import Recordings, spoken_digits
 from chapter_06_rnn_lstm_seq.hearing import N_BANDS, STACK, digit_features
@@ -23,7 +29,8 @@ TEST_TAKES, VALIDATION_TAKES = range(0, 5), range(5, 10)  # the customary test s
 STRETCHES = torch.cat([torch.ones(1), torch.linspace(0.85, 1.15, 15)])  # throats: 15 % longer or shorter
 SPEEDS = (0.85, 1.15)
 SILENCE = 400  # samples put before and behind at most: 0.05 s
-NOISE = (10.0, 50.0)  # decibels below the voice
+NOISE = (15.0, 50.0)  # decibels below the voice
+COLOUR = 0.3  # deviations of the features: another microphone
 HIDDEN_BANDS, HIDDEN_SHARE = 8, 0.2  # of the spectrogram's bands and steps
 LABEL_SMOOTHING = 0.1
 PROBE = 8  # recordings whose logits are recorded: the shipped model must say the same again
@@ -63,6 +70,7 @@ class Digits:
         sounds = add_noise(sounds, lengths, *NOISE)
         throats = torch.randint(1, len(STRETCHES), (len(index),), device=self.device)
         x, n_steps = self.features(sounds, lengths, throats)
+        x = change_colour(x, n_steps, N_BANDS, COLOUR)
         x = mask_spectrogram(x, n_steps, N_BANDS, HIDDEN_BANDS, HIDDEN_SHARE)
         return (x, n_steps), self.recordings.digits[index].to(self.device)
 

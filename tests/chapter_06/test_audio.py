@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from chapter_06_rnn_lstm_seq.audio import LogMel, mel_filterbank, power_spectrum, read_wav, resample
-from chapter_06_rnn_lstm_seq.audio.augment import add_noise, change_speed, mask_spectrogram, shift_in_time
+from chapter_06_rnn_lstm_seq.audio.augment import (
+    add_noise,
+    change_colour,
+    change_speed,
+    mask_spectrogram,
+    shift_in_time,
+)
 from chapter_06_rnn_lstm_seq.audio.features import N_FFT, RATE, frames, hz_to_mel, mel_to_hz, n_frames
 from utils.errors import UserError
 
@@ -188,13 +194,13 @@ def test_features_do_not_depend_on_what_they_are_batched_with():
     torch.testing.assert_close(both[0, : n[0]], alone[0], rtol=1e-4, atol=1e-4)
 
 
-def test_features_do_not_depend_on_the_microphone():
+def test_features_do_not_depend_on_the_loudness():
     features, generator = LogMel(24), torch.Generator().manual_seed(0)
     x = torch.randn(1, 4000, generator=generator)
     quiet, _ = features(0.01 * x, torch.tensor([4000]))
     loud, _ = features(x, torch.tensor([4000]))
     torch.testing.assert_close(quiet, loud, rtol=1e-3, atol=1e-3)
-    assert loud.mean(dim=1).abs().max() < 1e-4 and (loud.std(dim=1) - 1).abs().max() < 0.05
+    assert loud.mean().abs() < 1e-4 and (loud.std() - 1).abs() < 0.05
 
 
 def test_frames_are_stacked_two_by_two():
@@ -242,6 +248,17 @@ def test_noise_has_the_loudness_asked_for():
     x, lengths = tone(400, RATE, 2.0).float()[None], torch.tensor([16000])
     noise = add_noise(x, lengths, 20.0, 20.0) - x
     assert 10 * math.log10(x.square().mean() / noise.square().mean()) == pytest.approx(20, abs=0.2)
+
+
+def test_a_microphones_colour_is_a_smooth_curve_that_stays():
+    torch.manual_seed(0)
+    x = torch.zeros(500, 6, 2 * 20)
+    y = change_colour(x, torch.full((500,), 4), 20, strength=0.5)
+    assert (y[:, 4:] == 0).all() and torch.equal(y[:, :1].expand(-1, 4, -1), y[:, :4])
+    assert torch.equal(y[:, :, :20], y[:, :, 20:])
+    at_the_low_end = 0.5 * math.sqrt(1 + 1 / 4 + 1 / 9)  # where all three cosines are nearly 1
+    assert y[:, 0, 0].std().item() == pytest.approx(at_the_low_end, rel=0.1)
+    assert y[:, 0, 1:20].diff(dim=1).abs().max() < 0.5
 
 
 def test_stripes_are_as_wide_as_asked():
