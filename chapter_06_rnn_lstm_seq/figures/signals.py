@@ -13,11 +13,11 @@ def draw_spectrograms(sounds: list[tuple[str, Tensor, Tensor]]) -> Figure:
     """Draw each sound's features (F, bands) above its digits' probabilities: (title, features, (10,))."""
     figure, panels = new_figure(2.2 * len(sounds), 4.2, nrows=2, ncols=len(sounds), squeeze=False)
     for (title, x, p), above, below in zip(sounds, *panels, strict=True):
-        above.imshow(x.T, aspect="auto", origin="lower", cmap="magma", extent=(0, 0.01 * len(x), 0, x.shape[1]))
+        above.imshow(x.T.numpy(), aspect="auto", origin="lower", cmap="magma", extent=(0, 0.01 * len(x), 0, x.shape[1]))
         above.set(title=title, xlabel="time (s)")
         above.title.set_fontsize(9)
         above.grid(False)
-        below.bar(range(10), p, color=OUTPUT)
+        below.bar(range(10), p.tolist(), color=OUTPUT)
         below.set(xlabel="digit", ylim=(0, 1), xticks=range(10))
     panels[0][0].set_ylabel("mel band")
     panels[1][0].set_ylabel("probability")
@@ -29,16 +29,16 @@ def draw_forecasts(past: Tensor, truth: Tensor, forecasts: dict[str, tuple[Tenso
     figure, panels = new_figure(9, 2.1 * len(forecasts), nrows=len(forecasts), sharex=True, sharey=True, squeeze=False)
     ahead = range(len(truth))
     for axes, (name, (values, band)) in zip(panels[:, 0], forecasts.items(), strict=True):
-        axes.plot(range(-len(past), 0), past, color=INPUT, label="read")
-        axes.plot(ahead, truth, color="black", linewidth=1, label="truth")
-        axes.plot(ahead, values, color=STATE, label=name)
+        axes.plot(range(-len(past), 0), past.tolist(), color=INPUT, label="read")
+        axes.plot(ahead, truth.tolist(), color="black", linewidth=1, label="truth")
+        axes.plot(ahead, values.tolist(), color=STATE, label=name)
         if band is not None:
             axes.fill_between(
                 ahead, values - band, values + band, color=STATE, alpha=0.2, label="90 % of errors before"
             )
         axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
         axes.set_ylabel("x")
-    margin = 0.6 * (past.max() - past.min())
-    panels[0, 0].set_ylim(past.min() - margin, past.max() + margin)
+    margin = 0.6 * (past.max() - past.min()).item()
+    panels[0, 0].set_ylim(past.min().item() - margin, past.max().item() + margin)
     panels[-1, 0].set_xlabel("steps from the start of the forecast")
     return figure

@@ -19,7 +19,7 @@ def draw_gates(trace: dict[str, Tensor], text: str, units: Sequence[int]) -> Fig
     """Draw how far the gates of some units are open at each character: trace (T, H) each."""
     figure, panels = new_figure(11, 5.5, nrows=3, sharex=True)
     for axes, (key, name) in zip(panels, GATES.items(), strict=True):
-        image = axes.imshow(trace[key][:, list(units)].T, aspect="auto", vmin=0, vmax=1, cmap="viridis")
+        image = axes.imshow(trace[key][:, list(units)].T.numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
         axes.set(ylabel="unit", title=name)
         axes.set_yticks(range(len(units)), map(str, units), fontsize=7)
         axes.grid(False)
@@ -37,7 +37,7 @@ def draw_tracking(text: str, rows: list[tuple[str, int, int, float, Tensor]]) ->
         limit = values.abs().max().clamp(min=1e-6)
         grid = torch.full((n_lines * COLUMNS,), torch.nan)
         grid[: len(text)] = values / limit
-        image = axes.imshow(grid.view(n_lines, COLUMNS), aspect="auto", vmin=-1, vmax=1, cmap="coolwarm")
+        image = axes.imshow(grid.view(n_lines, COLUMNS).numpy(), aspect="auto", vmin=-1, vmax=1, cmap="coolwarm")
         for i, character in enumerate(text):
             axes.text(
                 i % COLUMNS, i // COLUMNS, shown(character), ha="center", va="center", fontsize=7, family="monospace"
@@ -53,7 +53,7 @@ def draw_distances(curves: dict[str, tuple[str, Tensor]]) -> Figure:
     figure, axes = new_figure(6.5, 3.8)
     for name, (cell, curve) in curves.items():
         style = "-" if name.startswith("trained") else "--"
-        axes.plot(curve / curve[0], style, color=CELL_COLOURS[cell], label=f"{CELL_NAMES[cell]}, {name}")
+        axes.plot((curve / curve[0]).tolist(), style, color=CELL_COLOURS[cell], label=f"{CELL_NAMES[cell]}, {name}")
     axes.set(yscale="log", xlabel="distance (characters)", ylabel="gradient / that of the last character")
     axes.legend(frameon=False, fontsize=9)
     return figure

@@ -43,6 +43,10 @@ def needs(*parts):
     return pytest.mark.skipif(not path.exists(), reason=f"{parts[0]} is not here")
 
 
+def ships(name):
+    return pytest.mark.skipif(not (CHAPTER / "checkpoints" / f"{name}.pth").exists(), reason=f"{name} is not here yet")
+
+
 def close(found, recorded):
     torch.testing.assert_close(found, torch.as_tensor(recorded).to(found.dtype), rtol=1e-3, atol=1e-3)
 
@@ -104,6 +108,7 @@ def test_the_sentiment_models_accuracy_is_what_is_said():
 # --- digits -----------------------------------------------------------------------------------------------------------
 
 
+@ships("digits")
 @needs("fsdd", "recordings")
 def test_the_digit_model_hears_what_is_said():
     model, about, results = shipped("digits", build_classifier)
@@ -118,6 +123,7 @@ def test_the_digit_model_hears_what_is_said():
 # --- series -----------------------------------------------------------------------------------------------------------
 
 
+@ships("series")
 def test_the_forecaster_foretells_what_is_said():
     model, about, results = shipped("series", build_forecaster)
     close(free_run(model, torch.as_tensor(about["probe_context"]), HORIZON), about["probe"])
