@@ -2,11 +2,12 @@
 声音与数列：网络听到了什么、回答了什么，预测了什么、有多大把握。
 """
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_06_rnn_lstm_seq.figures.colours import INPUT, OUTPUT, STATE
 from utils.plotting import new_figure
+
+from matplotlib.figure import Figure
 
 
 def draw_spectrograms(sounds: list[tuple[str, Tensor, Tensor]]) -> Figure:

@@ -5,11 +5,12 @@
 from collections.abc import Sequence
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapter_06_rnn_lstm_seq.figures.colours import CELL_COLOURS, CELL_NAMES
 from utils.plotting import new_figure
+
+from matplotlib.figure import Figure
 
 GATES = {"f": "forget gate", "i": "input gate", "o": "output gate"}
 COLUMNS = 64  # characters in a row of coloured text
