@@ -40,7 +40,7 @@ def linear_qr(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Solve R w = Q^T y, where X = Q R and Q has orthonormal columns: R is no worse conditioned than X itself."""
     check_same_shape(x[:, 0], y)
     q, r = torch.linalg.qr(with_bias(x))  # (N, D + 1), (D + 1, D + 1)
-    return torch.linalg.solve_triangular(r, (q.T @ y)[:, None], upper=True)[:, 0]
+    return torch.linalg.solve_triangular(r, (q.T @ y)[:, None], upper=True)[:, 0]  # (D + 1,)
 
 
 def linear_gradient_descent(x: torch.Tensor, y: torch.Tensor, steps: int, lr: float | None = None) -> Solution:
@@ -48,7 +48,7 @@ def linear_gradient_descent(x: torch.Tensor, y: torch.Tensor, steps: int, lr: fl
     x = with_bias(x)
 
     def loss_and_gradient(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        prediction = x @ w
+        prediction = x @ w  # (N,)
         return mse(prediction, y), 2 * x.T @ (prediction - y) / len(x)
 
     return _descend(loss_and_gradient, x.new_zeros(x.shape[1]), steps, lr or 1 / (2 * _largest_eigenvalue(x)))
@@ -61,7 +61,7 @@ def ridge(x: torch.Tensor, y: torch.Tensor, penalty: float) -> torch.Tensor:
     """
     check_same_shape(x[:, 0], y)
     x = with_bias(x)
-    return torch.linalg.solve(x.T @ x + penalty * torch.diag(_penalised(x)), x.T @ y)
+    return torch.linalg.solve(x.T @ x + penalty * torch.diag(_penalised(x)), x.T @ y)  # (D + 1,)
 
 
 # --- logistic regression: y (N,) of 0 and 1 ---------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def logistic_newton(x: torch.Tensor, y: torch.Tensor, l2: float = 0.0) -> Soluti
 
 
 def _logistic(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, l2: float) -> tuple[torch.Tensor, ...]:
-    z, penalised = x @ w, _penalised(x) * w
+    z, penalised = x @ w, _penalised(x) * w  # (N,), (D + 1,)
     p = sigmoid(z)  # (N,)
     loss = binary_cross_entropy_with_logits(z, y) + l2 / 2 * (penalised**2).sum()
     return loss, x.T @ (p - y) / len(x) + l2 * penalised, p
@@ -130,14 +130,14 @@ def softmax_newton(x: torch.Tensor, y: torch.Tensor, n_classes: int, l2: float =
         weights = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]  # (N, C, C)
         hessian = torch.einsum("nce,ni,nj->ciej", weights, x, x) / len(x)  # (C, D + 1, C, D + 1)
         hessian = hessian.reshape(n_classes * d, n_classes * d) + l2 * torch.diag(_penalised(x).repeat(n_classes))
-        return loss, gradient.T.reshape(-1), hessian + all_alike
+        return loss, gradient.T.reshape(-1), hessian + all_alike  # class after class: (C (D + 1),), and its square
 
     w, history = _newton(loss_gradient_hessian, x.new_zeros(n_classes * d))
     return w.view(n_classes, d).T, history  # (D + 1, C)
 
 
 def _softmax(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, l2: float) -> tuple[torch.Tensor, ...]:
-    z, penalised = x @ w, _penalised(x)[:, None] * w
+    z, penalised = x @ w, _penalised(x)[:, None] * w  # (N, C), (D + 1, C)
     p = log_softmax(z).exp()  # (N, C)
     loss = cross_entropy(z, y) + l2 / 2 * (penalised**2).sum()
     return loss, x.T @ (p - F.one_hot(y, w.shape[1])) / len(x) + l2 * penalised, p

@@ -134,7 +134,7 @@ def confusion_counts(p: Tensor, labels: Tensor) -> Tensor:
     check_labels(p, labels)
     n_classes = p.shape[1]
     pairs = labels * n_classes + p.argmax(dim=1)  # (N,): each pair of classes is one number
-    return torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)
+    return torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)  # (K, K)
 
 
 def class_accuracies(counts: Tensor, classes: list[str]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from utils.file_io_util import atomic_write, download
 from utils.shapes import CLASSES, shapes
 
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of each colour over the training pictures
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of each colour over the training pictures
 OFFLINE = "--dataset shapes needs no download"
 SIDE = 32  # pixels
 MEAN_GREY = 120  # about the mean of all pictures' bytes: what is hidden looks like nothing to the network
@@ -77,5 +77,5 @@ def _convert(root: Path, train: bool, cache: Path) -> None:
 def to_input(images: Tensor) -> Tensor:
     """Turn pictures (B, 3, H, W), uint8, into inputs with mean 0 and deviation 1 per colour, in channels_last."""
     mean = 255 * torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    deviation = 255 * torch.tensor(DEVIATION, device=images.device).view(3, 1, 1)
-    return ((images - mean) / deviation).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)
+    std = 255 * torch.tensor(STD, device=images.device).view(3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)  # (B, 3, H, W)

@@ -21,7 +21,7 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, n_classes: int) -> Tenso
     for classes in (predicted, labels):
         check_labels(classes[..., None], classes, n_classes)
     pairs = (labels * n_classes + predicted).flatten()  # (N,): each pair of classes is one number
-    return torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)
+    return torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)  # (K, K)
 
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:

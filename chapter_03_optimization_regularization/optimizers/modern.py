@@ -72,7 +72,7 @@ class Muon(Optimizer):
     def update(self, p: Tensor, g: Tensor, state: dict, group: dict) -> None:
         v = buffer(state, "velocity", p).lerp_(g, 1 - group["momentum"])
         step = torch.lerp(g, v, group["momentum"], out=self.scratch(p, "step")) if group["nesterov"] else v
-        step = orthogonalize(step.flatten(1)).view(p.shape)
+        step = orthogonalize(step.flatten(1)).view(p.shape)  # as (rows, columns), and back
         rows, columns = p.shape[0], p[0].numel()
         scale = 0.2 * max(rows, columns) ** 0.5 if group["match_rms"] else max(1.0, rows / columns) ** 0.5
         p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"] * scale)
@@ -91,7 +91,7 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     x = x.T if tall else x  # the product x x^T is then the smaller one
     x = x / x.norm().clamp(min=1e-7)  # no singular value exceeds 1
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.T  # (rows, rows)
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
 

@@ -105,7 +105,7 @@ def convnext_tiny(n_classes: int = 1000, drop_path: float = 0.1) -> nn.Sequentia
             parts.append(halve(c))
             c *= 2
         parts.append(nn.Sequential(*(ConvNeXtBlock(c, next(rates)) for _ in range(count))))
-    return start_small(network({str(i): part for i, part in enumerate(parts)}, c, n_classes, norm=True))
+    return init_convnext_(network({str(i): part for i, part in enumerate(parts)}, c, n_classes, norm=True))
 
 
 def halve(channels: int) -> nn.Sequential:
@@ -113,7 +113,7 @@ def halve(channels: int) -> nn.Sequential:
     return nn.Sequential(ChannelNorm(channels), nn.Conv2d(channels, 2 * channels, 2, 2))
 
 
-def start_small(model: nn.Module) -> nn.Module:
+def init_convnext_(model: nn.Module) -> nn.Module:
     """Let weights start as ConvNeXt's do: normal with deviation 0.02, cut off at 2 (not deviations); biases 0."""
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -235,7 +235,7 @@ def convnext(config: SkeletonConfig) -> nn.Sequential:
             parts[f"halve{i}"] = halve(c)
             c *= 2
         parts[f"stage{i + 1}"] = nn.Sequential(*(ConvNeXtBlock(c) for _ in range(count)))
-    return start_small(network(parts, c, config.n_classes, norm=True))
+    return init_convnext_(network(parts, c, config.n_classes, norm=True))
 
 
 SKELETONS = dict.fromkeys(["basic", "bottleneck", "se", "resnext"], residual) | {
