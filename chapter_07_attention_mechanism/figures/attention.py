@@ -44,15 +44,16 @@ def attended(axes: Axes, picture: Tensor, weights: Tensor, word: str) -> None:
     veil = torch.zeros(CELLS, CELLS, 4)
     veil[..., 3] = 0.8 * (1 - grid / grid.max().clamp(min=1e-9))
     axes.imshow(veil.numpy(), extent=(0, CELLS, CELLS, 0), interpolation="bilinear")
-    axes.set_title(word, fontsize=10, color=QUERY)
+    axes.set_title(word, fontsize=9, color=QUERY)
     axes.set_axis_off()
 
 
 def caption_sheet(picture: Tensor, words: list[str], weights: Tensor) -> Figure:
-    """Draw the picture (3, H, W) once for each word, with where the model looked, weights (T, 64)."""
+    """Draw the picture (3, H, W) once for each word, 24 at most, with where the model looked, weights (T, 64)."""
+    words = words[:24]
     columns = min(8, len(words))
     rows = -(-len(words) // columns)
-    figure, panels = new_figure(1.25 * columns, 1.45 * rows, nrows=rows, ncols=columns, squeeze=False)
+    figure, panels = new_figure(0.85 * columns, 1.02 * rows, nrows=rows, ncols=columns, squeeze=False)
     for axes in panels.flat:
         axes.set_axis_off()
     for axes, word, row in zip(panels.flat, words, weights, strict=False):
