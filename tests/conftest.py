@@ -45,6 +45,24 @@ def script():
 
 
 @pytest.fixture
+def complaint(capsys) -> Callable[..., str]:
+    """Run a script to the end that a user's mistake has: `complaint(main, "--image", path)` -> its one line."""
+
+    def call(main: Callable[[list[str]], None], *arguments: object) -> str:
+        from utils.cli import run  # not at the top: PyTorch is imported after the number of threads is set
+
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run(lambda: main([str(argument) for argument in arguments]))
+        shown = capsys.readouterr()
+        line = shown.err
+        assert stop.value.code == 2 and not shown.out and line.startswith("error: ") and line.count("\n") == 1
+        return line
+
+    return call
+
+
+@pytest.fixture
 def parser_of(monkeypatch) -> Callable[[Path], argparse.ArgumentParser]:
     """Run a script up to the point where it would parse its flags, and return its parser."""
 
