@@ -16,7 +16,17 @@ from tqdm import tqdm
 from chapter_04_cnn_classic.dataset import DATASETS
 from chapter_04_cnn_classic.equal_time import Recipe, load_sets, print_table, tune_and_train
 from chapter_04_cnn_classic.model import WIDEST, ModelConfig, build
-from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
+from utils.cli import (
+    add_amp_flag,
+    add_data_flag,
+    add_output_flags,
+    add_train_size_flag,
+    amount,
+    begin,
+    positive,
+    run,
+    script_parser,
+)
 from utils.errors import UserError
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
@@ -32,11 +42,11 @@ def main(argv: list[str] | None = None) -> None:
     add_output_flags(parser)
     add_data_flag(parser)
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
-    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    add_train_size_flag(parser)
     parser.add_argument("--minutes", type=amount, default=5.0, help="training time of each network")
     parser.add_argument("--batch_size", type=positive, default=128, help="pictures a step")
     parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
-    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
+    add_amp_flag(parser)
     tiny = {"dataset": "shapes", "train_size": 100, "minutes": 0.003, "batch_size": 20, "width": 0.1, "amp": "off"}
     args = begin(parser, argv, dry_run=tiny)
 

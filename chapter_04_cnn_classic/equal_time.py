@@ -20,10 +20,12 @@ from chapter_03_optimization_regularization.training import fit, make_optimizers
 from chapter_04_cnn_classic.dataset import MEAN_GREY, Pictures, load, to_input
 from utils.errors import UserError
 from utils.model_summary import model_summary
+from utils.rate_search import best_rate, search_rate
 from utils.seed import set_seed
 from utils.timer import Timer
 
-FIRST_RATES = [-7, -6, -5]  # learning rates are 10^(k/3): 0.0046, 0.01, 0.022
+RATIO = 10 ** (1 / 3)  # from one learning rate to the next
+FIRST_RATES = [0.01 / RATIO, 0.01, 0.01 * RATIO]
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,19 @@ def tune_and_train(build: Callable[[dict], nn.Module], config: Any, sets: Sets, 
     """
     if recipe.batch_size > len(sets.tuning[1]):
         raise UserError(f"--batch_size {recipe.batch_size}: there are {len(sets.tuning[1])} pictures in all")
-    train_for_steps(build, config, sets.tuning, -6, 3, recipe)  # the first steps choose kernels and allocate memory
-    _, seconds = train_for_steps(build, config, sets.tuning, -6, 12, recipe)
+    train_for_steps(build, config, sets.tuning, 0.01, 3, recipe)  # the first steps choose kernels and allocate memory
+    _, seconds = train_for_steps(build, config, sets.tuning, 0.01, 12, recipe)
     steps = max(1, round(60 * recipe.minutes * 12 / seconds))
     trial_steps = max(1, round(recipe.trial_share * steps))
-    trials: dict[int, float] = {}
-    rates = list(FIRST_RATES)
-    while rates:
-        k = rates.pop(0)
-        model, _ = train_for_steps(build, config, sets.tuning, k, trial_steps, recipe)
+
+    def trial(lr: float) -> float:
+        model, _ = train_for_steps(build, config, sets.tuning, lr, trial_steps, recipe)
         images, labels = sets.validation
-        trials[k] = score(probabilities(model, images, recipe.amp, to_input=to_input), labels)[0]
-        best = max(trials, key=trials.get)
-        if not rates and best in (min(trials), max(trials)) and len(trials) < 2 * len(FIRST_RATES):
-            rates = [best - 1 if best == min(trials) else best + 1]  # a best rate at the edge extends the grid
-    model, seconds = train_for_steps(build, config, sets.training, best, steps, recipe)
+        return score(probabilities(model, images, recipe.amp, to_input=to_input), labels)[0]
+
+    trials = search_rate(trial, FIRST_RATES, RATIO, reach=3)
+    lr = best_rate(trials)
+    model, seconds = train_for_steps(build, config, sets.training, lr, steps, recipe)
     images, labels = sets.test
     accuracy, loss = score(probabilities(model, images, recipe.amp, to_input=to_input), labels)
     summary = model_summary(model, to_input(images[:1]))
@@ -94,19 +94,19 @@ def tune_and_train(build: Callable[[dict], nn.Module], config: Any, sets: Sets, 
         "steps": steps,
         "epochs": steps * recipe.batch_size / len(sets.training[1]),
         "train_seconds": seconds,
-        "lr": 10 ** (best / 3),
-        "trials": [{"lr": 10 ** (k / 3), "validation_accuracy": v} for k, v in sorted(trials.items())],
+        "lr": lr,
+        "trials": [{"lr": rate, "validation_accuracy": accuracy} for rate, accuracy in trials.items()],
     }
 
 
 def train_for_steps(
-    build: Callable[[dict], nn.Module], config: Any, pictures: Pictures, k: int, steps: int, recipe: Recipe
+    build: Callable[[dict], nn.Module], config: Any, pictures: Pictures, lr: float, steps: int, recipe: Recipe
 ) -> tuple[nn.Module, float]:
-    """Train a new network for so many steps at the peak rate 10^(k/3); return it and the seconds taken."""
+    """Train a new network for so many steps at this peak rate; return it and the seconds taken."""
     images, labels = pictures
     set_seed(recipe.seed)
     model = build(vars(config)).to(images.device, memory_format=torch.channels_last)
-    optimizers = make_optimizers(model, recipe.optimizer, 10 ** (k / 3), recipe.weight_decay)
+    optimizers = make_optimizers(model, recipe.optimizer, lr, recipe.weight_decay)
     warmup_steps = round(recipe.warmup * steps)
     rate = warmup(cosine(steps - warmup_steps), warmup_steps)
 

@@ -30,10 +30,21 @@ from chapter_03_optimization_regularization.training import make_optimizers, pro
 from chapter_04_cnn_classic.dataset import DATASETS, MEAN_GREY, SIDE, load, to_input
 from chapter_04_cnn_classic.model import MODELS, WIDEST, ConvNet, ModelConfig, build
 from utils.checkpoint import load_state, probe_input, round_to_half, save_model, save_state
-from utils.cli import add_data_flag, add_training_flags, amount, begin, natural, positive, run, script_parser, share
+from utils.cli import (
+    add_data_flag,
+    add_train_size_flag,
+    add_training_flags,
+    amount,
+    begin,
+    natural,
+    run,
+    script_parser,
+    share,
+)
 from utils.errors import UserError
 from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
+from utils.tables import final_lines
 from utils.timer import Timer
 
 from matplotlib.figure import Figure
@@ -65,8 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     save_model(args.out_dir / "best_model.pth", model, config, about)
     write_results(args.out_dir / f"train_{args.model}.json", args, final, history)
     save_figure(draw_history(history, final), args.out_dir / f"training_{args.model}.png")
-    for name, value in final.items():
-        print(f"{name:30} {value:.4f}" if isinstance(value, float) else f"{name:30} {value}")
+    print("\n".join(final_lines(final)))
     print(f"written to {args.out_dir}")
 
 
@@ -85,7 +95,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cutout", type=natural, default=10, help="side of the square that is hidden; 0: none")
     parser.add_argument("--model", default="vgg", choices=MODELS, help="which network")
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
-    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    add_train_size_flag(parser)
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
     parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
     parser.add_argument("--ema", type=share, default=0.998, help="decay of the weights' running average; 0: none")
