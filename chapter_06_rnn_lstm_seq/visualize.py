@@ -34,7 +34,7 @@ from utils.plotting import save_figure
 
 PARTS = ["theory", "text", "digits", "series"]
 SHOWN = 320  # characters that are coloured; the gates are shown over fewer
-GATES_SHOWN, UNITS_SHOWN = 90, 12
+GATES_SHOWN = 90
 N_TEXTS = 32  # over which gradients are averaged
 N_SOUNDS = 5
 
@@ -76,24 +76,22 @@ def text_figures(text: str, checkpoints: Path) -> dict:
     first = text.index("\n", len(text) // 3) + 1  # begin with a whole line
     part = slice(first, first + SHOWN)
 
-    rows, busy = [], []
+    rows, gates = [], []
     for name, signal in text_signals(text).items():
         scores = torch.stack([correlations(trace["c"], signal) for trace in traces])  # (layers, H)
         layer, unit = divmod(int(scores.abs().argmax()), scores.shape[1])
         rows.append((name, layer, unit, scores[layer, unit].item(), traces[layer]["c"][part, unit]))
-        busy += [unit] if layer == 0 else []
-    others = [unit for unit in range(model.config.hidden_size) if unit not in busy]
-    units = list(dict.fromkeys([*busy, *others]))[:UNITS_SHOWN]
-    gates = {name: values[first : first + GATES_SHOWN] for name, values in traces[0].items()}
+        shown = slice(first, first + GATES_SHOWN)
+        gates.append((name, {key: values[shown, unit] for key, values in traces[layer].items()}))
 
     texts = ids[: len(ids) // N_TEXTS * N_TEXTS].view(N_TEXTS, -1)[:, :101]
     curves = {"trained": ("lstm", gradient_by_distance(model, texts))}
     for cell in ("rnn", "lstm", "gru"):
         torch.manual_seed(0)
         fresh = LanguageModel(LanguageModelConfig(**(vars(model.config) | {"cell": cell}))).eval()
-        curves[f"not trained ({cell})"] = (cell, gradient_by_distance(fresh, texts))
+        curves[f"fresh {cell}"] = (cell, gradient_by_distance(fresh, texts))
     return {
-        "gates": draw_gates(gates, text[first : first + GATES_SHOWN], units),
+        "gates": draw_gates(text[first : first + GATES_SHOWN], gates),
         "tracking_cells": draw_tracking(text[part], rows),
         "gradient_by_distance": draw_distances(curves),
     }

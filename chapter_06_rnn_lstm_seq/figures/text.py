@@ -2,8 +2,6 @@
 语言模型阅读时内部发生了什么。
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -16,13 +14,14 @@ GATES = {"f": "forget gate", "i": "input gate", "o": "output gate"}
 COLUMNS = 64  # characters in a row of coloured text
 
 
-def draw_gates(trace: dict[str, Tensor], text: str, units: Sequence[int]) -> Figure:
-    """Draw how far the gates of some units are open at each character: trace (T, H) each."""
-    figure, panels = new_figure(11, 5.5, nrows=3, sharex=True)
+def draw_gates(text: str, rows: list[tuple[str, dict[str, Tensor]]]) -> Figure:
+    """Draw how far the gates of some units are open at each character: (unit's name, its trace, (T,) each)."""
+    figure, panels = new_figure(11, 4.6, nrows=len(GATES), sharex=True)
     for axes, (key, name) in zip(panels, GATES.items(), strict=True):
-        image = axes.imshow(trace[key][:, list(units)].T.numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
-        axes.set(ylabel="unit", title=name)
-        axes.set_yticks(range(len(units)), map(str, units), fontsize=7)
+        gates = torch.stack([trace[key] for _, trace in rows])  # (units, T)
+        image = axes.imshow(gates.numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
+        axes.set_title(name, fontsize=10)
+        axes.set_yticks(range(len(rows)), [unit for unit, _ in rows], fontsize=8)
         axes.grid(False)
     panels[-1].set_xticks(range(len(text)), [shown(character) for character in text], fontsize=7, family="monospace")
     panels[-1].set_xlabel("character just read")
@@ -53,9 +52,12 @@ def draw_distances(curves: dict[str, tuple[str, Tensor]]) -> Figure:
     """Draw by distance how strongly the last prediction depends on a character: name -> (cell, (T,))."""
     figure, axes = new_figure(6.5, 3.8)
     for name, (cell, curve) in curves.items():
-        style = "-" if name.startswith("trained") else "--"
-        axes.plot((curve / curve[0]).tolist(), style, color=CELL_COLOURS[cell], label=f"{CELL_NAMES[cell]}, {name}")
-    axes.set(yscale="log", xlabel="distance (characters)", ylabel="gradient / that of the last character")
+        trained = name == "trained"
+        label = f"{CELL_NAMES[cell]}, {'trained' if trained else 'not trained'}"
+        axes.plot((curve / curve[0]).tolist(), "-" if trained else "--", color=CELL_COLOURS[cell], label=label)
+    axes.set(
+        yscale="log", ylim=(1e-12, 10), xlabel="distance (characters)", ylabel="gradient / that of the last character"
+    )
     axes.legend(frameon=False, fontsize=9)
     return figure
 
