@@ -11,6 +11,9 @@ from chapter_06_rnn_lstm_seq.reservoir import EchoStateNetwork
 
 SIZE, WASHOUT = 300, 100
 RADII, LEAKS, SCALES, RIDGES = (0.7, 0.95, 1.2), (0.4, 0.7, 1.0), (0.03, 0.1, 0.3, 1.0), (1e-11, 1e-9, 1e-7)
+Setting = tuple[float, float, float, float]  # spectral radius, leak, input scaling, ridge
+SETTINGS: list[Setting] = list(itertools.product(RADII, LEAKS, SCALES, RIDGES))
+ONE_SETTING: list[Setting] = [(0.95, 1.0, 0.3, 1e-7)]  # for a series that is only there to try things out
 
 
 def echo_forecast(network: EchoStateNetwork, context: Tensor, n_ahead: int) -> Tensor:
@@ -24,14 +27,16 @@ def echo_forecast(network: EchoStateNetwork, context: Tensor, n_ahead: int) -> T
     return torch.stack(rows)
 
 
-def best_reservoir(series: Tensor, validation: tuple[Tensor, Tensor], seed: int) -> EchoStateNetwork:
+def best_reservoir(
+    series: Tensor, validation: tuple[Tensor, Tensor], seed: int, settings: list[Setting] = SETTINGS
+) -> EchoStateNetwork:
     """Fit reservoirs to a series (T,) to foretell its next value; return the best at the last step of the validation.
 
     `validation` is contexts (N, C) and what follows (N, H). All have the same random numbers, by `seed`.
     """
     context, truth = validation
     best, smallest = None, torch.inf
-    for radius, leak, scale, ridge in itertools.product(RADII, LEAKS, SCALES, RIDGES):
+    for radius, leak, scale, ridge in settings:
         generator = torch.Generator().manual_seed(seed)
         network = EchoStateNetwork(
             1, SIZE, generator, spectral_radius=radius, leak=leak, input_scaling=scale, ridge=ridge

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from chapter_06_rnn_lstm_seq.baselines.autoregression import best_autoregression, persistence
-from chapter_06_rnn_lstm_seq.baselines.echo import best_reservoir, echo_forecast
+from chapter_06_rnn_lstm_seq.baselines.echo import ONE_SETTING, SETTINGS, Setting, best_reservoir, echo_forecast
 from chapter_06_rnn_lstm_seq.forecasting import free_run
 from chapter_06_rnn_lstm_seq.model import Forecaster, ForecasterConfig
 from chapter_06_rnn_lstm_seq.series import mackey_glass, sine_mixture
@@ -27,8 +27,18 @@ N_SEEDS = 3
 class Series:
     """The task: the mean squared error of the next value, read and then continued, in units of the deviation."""
 
-    def __init__(self, seed: int, series: Tensor, split: str, options: dict, batch_size: int, device: torch.device):
-        """series (T,), float64, long enough for the three parts; `seed` is the reservoir's."""
+    def __init__(
+        self,
+        seed: int,
+        series: Tensor,
+        split: str,
+        options: dict,
+        batch_size: int,
+        device: torch.device,
+        reservoirs: list[Setting] = SETTINGS,
+    ):
+        """series (T,), float64, long enough for the three parts; `seed` is the reservoirs', which are all tried."""
+        self.reservoirs = reservoirs
         self.name, self.seed, self.batch_size, self.device = f"seed {seed}", seed, batch_size, device
         self.mean, self.std = series[TRAIN].mean(), series[TRAIN].std()
         scaled = (series - self.mean) / self.std
@@ -69,7 +79,7 @@ class Series:
         forecasts = {
             "persistence": persistence(context, n_ahead),
             "linear": linear.forecast(context, n_ahead),
-            "reservoir": echo_forecast(best_reservoir(self.train, few, self.seed), context, n_ahead),
+            "reservoir": echo_forecast(best_reservoir(self.train, few, self.seed, self.reservoirs), context, n_ahead),
         }
         found = {f"{key}_{name}": value for name, p in forecasts.items() for key, value in self._scores(p).items()}
         error = (direct.direct(context) - truth[:, HORIZON - 1]).square().mean().sqrt().item()
@@ -124,8 +134,11 @@ def valid_steps(predictions: Tensor, truth: Tensor) -> float:
 
 def tasks(dataset: str, root: Path, split: str, options: dict, batch_size: int, device: torch.device) -> list[Series]:
     """Return the same task for each seed. Both series are made here: `root` is not read."""
-    series = mackey_glass(TEST.stop) if dataset == "full" else sine_mixture(TEST.stop)
-    return [Series(seed, series, split, options, batch_size, device) for seed in range(N_SEEDS)]
+    if dataset == "full":
+        series, reservoirs = mackey_glass(TEST.stop), SETTINGS
+    else:
+        series, reservoirs = sine_mixture(TEST.stop), ONE_SETTING
+    return [Series(seed, series, split, options, batch_size, device, reservoirs) for seed in range(N_SEEDS)]
 
 
 def summarize(rows: list[dict], split: str) -> dict:
