@@ -44,7 +44,7 @@ class EchoStateNetwork:
         def uniform(*shape: int) -> Tensor:
             return 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
 
-        self.leak, self.ridge = leak, ridge
+        self.spectral_radius, self.leak, self.input_scaling, self.ridge = spectral_radius, leak, input_scaling, ridge
         self.w_in = input_scaling * uniform(size, n_inputs)
         self.b = bias_scaling * uniform(size)
         w = uniform(size, size)

@@ -8,7 +8,7 @@ from torch import Tensor
 from chapter_02_nn_basics_mlp.linear_models import predict, ridge
 
 ORDERS = (4, 8, 16, 32, 64, 96, 128, 192)
-PENALTIES = (1e-8, 1e-6, 1e-4, 1e-2, 1.0, 10.0, 100.0)
+PENALTIES = (1e-8, 1e-6, 1e-4, 1e-2, 1.0, 10.0, 100.0, 1e3, 1e4)
 
 
 def persistence(context: Tensor, n_ahead: int) -> Tensor:
