@@ -26,6 +26,7 @@ from chapter_06_rnn_lstm_seq.toy import toy_digits
 from utils.evaluating import evaluating
 
 TEST_TAKES, VALIDATION_TAKES = range(0, 5), range(5, 10)  # the customary test set, and what chose the recipe
+DEVELOPMENT_SPEAKER = "theo"  # left out while the recipe was sought, so what is measured on him is not untouched
 STRETCHES = torch.cat([torch.ones(1), torch.linspace(0.9, 1.1, 11)])  # throats: 10 % longer or shorter
 SPEEDS = (0.9, 1.1)
 SILENCE = 400  # samples put before and behind at most: 0.05 s
@@ -136,6 +137,8 @@ def summarize(rows: list[dict], split: str) -> dict:
     final = {f"{split}_{name}": customary[name] for name in ("accuracy", "loss", "count", "accuracy_bag_of_frames")}
     if others:
         final["speaker_out_accuracy"] = mean(row["accuracy"] for row in others)
+        fresh = [row["accuracy"] for row in others if row["run"] != f"without {DEVELOPMENT_SPEAKER}"]
+        final["speaker_out_accuracy_fresh"] = mean(fresh)
         final["speaker_out_worst"] = min(row["accuracy"] for row in others)
         final["speaker_out_bag_of_frames"] = mean(row["accuracy_bag_of_frames"] for row in others)
         final["speaker_out_count"] = sum(row["count"] for row in others)

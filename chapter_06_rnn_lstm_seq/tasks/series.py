@@ -99,11 +99,9 @@ class Series:
 
     def about(self, model: nn.Module) -> dict:
         context = self.measured[0][:2]
-        errors = (free_run(model, self.chosen_on[0], HORIZON) - self.chosen_on[1]).abs()  # (N, HORIZON)
         return {
             "mean": self.mean.item(),
             "std": self.std.item(),
-            "band_90": errors.quantile(0.9, dim=0),  # in nine of ten forecasts the error is smaller
             "probe_context": context,
             "probe": free_run(model, context, HORIZON),
         }
