@@ -74,7 +74,7 @@ def test_two_runs_of_one_seed_are_identical(tmp_path):
 
 
 def test_a_killed_training_resumes_to_the_last_bit(tmp_path):
-    fault_injection.main(["--kills", "3", "--epochs", "60", "--out_dir", str(tmp_path)])
+    fault_injection.main(["--kills", "2", "--epochs", "40", "--out_dir", str(tmp_path)])
     final = read(tmp_path / "faults.json")["final"]
     assert final["kills"] >= 1 and final["unreadable_states"] == 0
     assert final["identical_history"] and final["identical_weights"]
