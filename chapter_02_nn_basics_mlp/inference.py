@@ -1,5 +1,5 @@
 """Ask a shipped network: for its value at points of your own, or what garment a picture shows.
-让随附的网络作答：任意点处的函数值，或图片里是哪种衣物。
+让仓库自带的网络作答：任意点处的函数值，或图片里是哪种衣物。
 
     python chapter_02_nn_basics_mlp/inference.py --point 0.3
     python chapter_02_nn_basics_mlp/inference.py --mode 2d_surface --point 0.3 -0.2 1.5 0

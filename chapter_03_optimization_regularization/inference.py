@@ -1,5 +1,5 @@
 """Ask the shipped network what garment is on a picture, or measure it on a whole split.
-让随附的网络说出图片里是哪种衣物，或在整个数据划分上评测它。
+让仓库自带的网络说出图片里是哪种衣物，或在整个数据划分上评测它。
 
     python chapter_03_optimization_regularization/inference.py
     python chapter_03_optimization_regularization/inference.py --image my_photo.jpg another.png
