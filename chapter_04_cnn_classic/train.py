@@ -1,5 +1,5 @@
 """Train one of the five classic networks on CIFAR-10; the flags' defaults are the recipe of the shipped VGG.
-在 CIFAR-10 上训练五个经典网络之一；各标志的默认值就是随附 VGG 的训练配方。
+在 CIFAR-10 上训练五个经典网络之一；各选项的默认值就是仓库自带的 VGG 的训练配方。
 
     python chapter_04_cnn_classic/train.py    # the shipped model: on 2 CPU cores 50 min
     python chapter_04_cnn_classic/train.py --epochs 100 --batch_size 128 --lr 0.001    # longer: 3 h, a GPU minutes
