@@ -1,5 +1,5 @@
 """Seven kinds of block in one skeleton, at the same work a picture: which learns most in the same minutes?
-同一副骨架、同样的计算量，换上七种模块：训练时间相同，谁学得最多？
+同一副骨架、同样的计算量，换上七种块：训练时间相同，谁学得最多？
 
     python chapter_05_resnet_modern_cnn/src/blocks_compare.py    # on 2 CPU cores: 45 min
     python chapter_05_resnet_modern_cnn/src/blocks_compare.py --dataset shapes --minutes 0.3    # no download: 4 min
@@ -20,7 +20,17 @@ from chapter_04_cnn_classic.dataset import DATASETS
 from chapter_04_cnn_classic.equal_time import Recipe, load_sets, print_table, tune_and_train
 from chapter_05_resnet_modern_cnn.src.figures.blocks import families
 from chapter_05_resnet_modern_cnn.src.networks.modern_networks import FAMILIES, build, skeleton
-from utils.cli import add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
+from utils.cli import (
+    add_amp_flag,
+    add_data_flag,
+    add_output_flags,
+    add_train_size_flag,
+    amount,
+    begin,
+    positive,
+    run,
+    script_parser,
+)
 from utils.plotting import save_figure
 from utils.results import write_results
 
@@ -30,11 +40,11 @@ def main(argv: list[str] | None = None) -> None:
     add_output_flags(parser)
     add_data_flag(parser)
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
-    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    add_train_size_flag(parser)
     parser.add_argument("--minutes", type=amount, default=4.0, help="training time of each network")
     parser.add_argument("--batch_size", type=positive, default=128, help="pictures a step")
     parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
-    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
+    add_amp_flag(parser)
     tiny = {"dataset": "shapes", "train_size": 100, "minutes": 0.003, "batch_size": 10, "width": 0.25, "amp": "off"}
     args = begin(parser, argv, dry_run=tiny)
 

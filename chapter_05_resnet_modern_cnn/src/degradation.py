@@ -33,7 +33,19 @@ from chapter_05_resnet_modern_cnn.src.figures import degradation as figures
 from chapter_05_resnet_modern_cnn.src.networks.cifar_resnet import KINDS, CifarConfig, CifarResNet, build
 from chapter_05_resnet_modern_cnn.src.probes.signals import norms_by_layer
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
-from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser, share
+from utils.cli import (
+    add_amp_flag,
+    add_data_flag,
+    add_output_flags,
+    add_train_size_flag,
+    amount,
+    begin,
+    natural,
+    positive,
+    run,
+    script_parser,
+    share,
+)
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError, check_finite
@@ -81,7 +93,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_output_flags(parser)
     add_data_flag(parser)
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
-    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    add_train_size_flag(parser)
     parser.add_argument("--depths", type=positive, nargs="+", default=[20, 32, 44, 56], help="layers: 6n + 2")
     parser.add_argument("--runs", type=positive, default=3, help="seeds at the ends of --depths, from --seed on")
     parser.add_argument("--width", type=positive, default=16, help="channels of the first stage")
@@ -94,7 +106,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
     parser.add_argument("--flip", type=share, default=0.5, help="share of the pictures that are mirrored")
     parser.add_argument("--shift", type=natural, default=4, help="pixels that a picture moves at most")
-    parser.add_argument("--amp", default="auto", choices=["auto", "off", "bf16"], help="bfloat16 autocast")
+    add_amp_flag(parser)
     parser.add_argument("--resume", action="store_true", help="continue in --out_dir; what is finished there is kept")
     tiny = {"dataset": "shapes", "train_size": 40, "depths": [8, 14], "runs": 2, "width": 4, "epochs": 2}
     args = begin(parser, argv, dry_run=tiny | {"batch_size": 20, "lr": [0.1, 0.3], "amp": "off"})

@@ -1,5 +1,5 @@
 """Train a ResNet, or its plain twin without shortcuts, on STL-10; the flags' defaults are the shipped models' recipe.
-在 STL-10 上训练 ResNet，或去掉捷径的普通网络；各标志的默认值就是随附模型的训练配方。
+在 STL-10 上训练 ResNet，或去掉捷径的普通网络；各选项的默认值就是仓库自带的模型的训练配方。
 
     python chapter_05_resnet_modern_cnn/src/model_train.py    # the shipped ResNet-18: on 2 CPU cores 45 min
     python chapter_05_resnet_modern_cnn/src/model_train.py --model_type plainnet    # its twin: 45 min

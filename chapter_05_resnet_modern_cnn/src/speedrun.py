@@ -46,7 +46,18 @@ from chapter_05_resnet_modern_cnn.src.networks.speed_net import (
 )
 from chapter_05_resnet_modern_cnn.src.speed_recipe import IDEAS, RATES, Recipe
 from utils.checkpoint import round_to_half, save_model
-from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser, share
+from utils.cli import (
+    add_data_flag,
+    add_output_flags,
+    add_train_size_flag,
+    amount,
+    begin,
+    natural,
+    positive,
+    run,
+    script_parser,
+    share,
+)
 from utils.data import batches
 from utils.device import autocast
 from utils.errors import UserError, check_finite
@@ -98,7 +109,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_output_flags(parser)
     add_data_flag(parser)
     parser.add_argument("--dataset", default="cifar10", choices=DATASETS, help="photographs, or drawn shapes")
-    parser.add_argument("--train_size", type=positive, default=4000, help="how many of the shapes to draw")
+    add_train_size_flag(parser)
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="what to measure on at the end")
     parser.add_argument("--ideas", action="store_true", help="measure each idea's worth, on validation pictures")
     parser.add_argument("--only", nargs="+", choices=IDEAS, help="of --ideas these, beside the recipe; None: all")

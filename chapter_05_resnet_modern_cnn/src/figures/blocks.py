@@ -1,5 +1,5 @@
 """The figure of blocks_compare.py: accuracy, speed and size of the families of blocks.
-blocks_compare.py 的图：各类模块的准确率、速度与大小。
+blocks_compare.py 的图：各种块的准确率、速度与大小。
 """
 
 from utils.plotting import COLOURS, new_figure
@@ -23,11 +23,8 @@ def families(table: list[dict]) -> Figure:
         accuracy.annotate(f"{value:.1f}", (value, name), (6, 0), textcoords="offset points", va="center", fontsize=8)
     accuracy.set(xlabel="test accuracy (%)", title="accuracy after equal minutes")
     accuracy.margins(x=0.2)
-    for axes, key, unit, colour in (
-        (speed, "pictures_per_second", 1, COLOURS[1]),
-        (size, "parameters", 1000, COLOURS[2]),
-    ):
-        bars = axes.barh(names, [row[key] / unit for row in table], height=0.6, color=colour)
+    for axes, key, unit in ((speed, "pictures_per_second", 1), (size, "parameters", 1000)):
+        bars = axes.barh(names, [row[key] / unit for row in table], height=0.6, color=COLOURS[0])
         axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
         axes.margins(x=0.2)
     speed.set(xlabel="pictures a second in training", title="speed")

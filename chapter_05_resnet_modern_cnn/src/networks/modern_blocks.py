@@ -1,5 +1,5 @@
 """Five blocks that came after ResNet's: squeeze-and-excitation, ResNeXt, DenseNet, MobileNetV2, ConvNeXt.
-ResNet 之后的五种模块：SE、ResNeXt、DenseNet、MobileNetV2、ConvNeXt。
+ResNet 之后的五种块：SE、ResNeXt、DenseNet、MobileNetV2、ConvNeXt。
 
 Each says what it computes and how many multiply-accumulates (MACs) it takes: those of its convolutions and linear
 layers, as utils.model_summary counts them. Maps are H x W before a block and h x w after it.

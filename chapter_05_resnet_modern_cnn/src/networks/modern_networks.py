@@ -1,5 +1,5 @@
 """Networks made of the modern blocks: four as published, and one skeleton for CIFAR-10 that takes any block.
-由这些现代模块搭成的网络：四个原论文的网络，以及一个可以换上任意模块、用于 CIFAR-10 的骨架。
+由这些现代的块搭成的网络：四个原论文的网络，以及一个可以换上任意一种块、用于 CIFAR-10 的骨架。
 
 Every network is `features`, pictures (B, 3, H, W) -> maps (B, C, h, w), and `head`, maps -> logits (B, n_classes).
 """
