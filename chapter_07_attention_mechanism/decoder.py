@@ -9,12 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from chapter_06_rnn_lstm_seq.recurrent import GRU
-from chapter_07_attention_mechanism.attention import (
-    SCORES,
-    Attention,
-    MultiHeadAttention,
-    scaled_dot_product_attention,
-)
+from chapter_07_attention_mechanism.attention import SCORES, Attention, MultiHeadAttention
 from chapter_07_attention_mechanism.vocab import BOS_ID
 
 ATTENTIONS = [*SCORES, "multihead", "none"]
@@ -74,8 +69,8 @@ class MultiHeadCrossAttention(MultiHeadAttention):
 
     def forward(self, queries: Tensor, values: Tensor, mask: Tensor, prepared: Tensor) -> tuple[Tensor, Tensor]:
         [q], (k, v) = self.project(queries, 0, 0), prepared.unbind(dim=1)
-        heads, weights = scaled_dot_product_attention(q, k, v, mask[:, None])
-        return self.join(heads), weights.mean(dim=1)
+        found, weights = self.attend(q, k, v, mask, need_weights=True)
+        return found, weights.mean(dim=1)
 
 
 def make_attention(config: DecoderConfig) -> nn.Module:

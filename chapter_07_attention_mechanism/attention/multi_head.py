@@ -5,6 +5,7 @@
 import torch
 from torch import Tensor, nn
 
+from chapter_07_attention_mechanism.attention.masks import causal_mask
 from chapter_07_attention_mechanism.attention.scaled_dot_product import fused_attention, scaled_dot_product_attention
 
 
@@ -59,10 +60,33 @@ class MultiHeadAttention(nn.Module):
             q, k, v = self.project(x, 0, 2)
         else:
             [q], (k, v) = self.project(x, 0, 0), self.project(memory, 1, 2)
+        return self.attend(q, k, v, mask, need_weights=need_weights)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Look from projected queries (B, H, T, D/H) at projected keys and values (B, H, S, D/H).
+
+        What was projected once can so be looked at again and again. Mask, weights and result are those of `forward`.
+
+        Args:
+            causal: no query sees a key that comes after it, the queries being the last ones of the keys' sequence.
+        """
+        n_queries, n_keys = q.shape[2], k.shape[2]
+        causal = causal and n_queries > 1  # nothing comes after the last one
+        if causal and (mask is not None or need_weights or n_queries < n_keys):  # for the rest the kernel has no mask
+            earlier = causal_mask(n_queries, n_keys, q.device)
+            mask, causal = earlier if mask is None else mask & earlier, False
         mask = mask if mask is None else mask.unsqueeze(-3)  # (B, 1, T, S): the same for each head
         dropout = self.dropout if self.training else 0.0
         if need_weights:
             heads, weights = scaled_dot_product_attention(q, k, v, mask, dropout)
         else:
-            heads, weights = fused_attention(q, k, v, mask, dropout), None
+            heads, weights = fused_attention(q, k, v, mask, dropout, causal), None
         return self.join(heads), weights

@@ -47,10 +47,17 @@ def scaled_dot_product_attention(
     return F.dropout(weights, dropout) @ v, weights  # (..., T, S) @ (..., S, d_v) -> (..., T, d_v)
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """Return the means (..., T, d_v) of `scaled_dot_product_attention`, by PyTorch's kernel, which keeps no weights."""
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+) -> Tensor:
+    """Return the means (..., T, d_v) of `scaled_dot_product_attention`, by PyTorch's kernel, which keeps no weights.
+
+    Args:
+        causal: instead of a mask, and for as many queries as keys: as under `causal_mask`, but the kernel leaves out
+            what the mask would forbid, half of the scores.
+    """
     if mask is None:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     allowed = mask if mask.dtype == torch.bool else mask != -math.inf
     fully_masked = ~allowed.any(dim=-1, keepdim=True)  # (..., T, 1): some versions of the kernel return NaN for these
     mask = mask | fully_masked if mask.dtype == torch.bool else mask.masked_fill(fully_masked, 0.0)

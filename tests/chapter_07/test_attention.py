@@ -151,6 +151,25 @@ def test_multi_head_equals_pytorchs(b, h, t, s, bias):
                 torch.testing.assert_close(a, e, rtol=0, atol=1e-10, msg=name)
 
 
+@pytest.mark.parametrize("t,s", [(1, 1), (1, 4), (5, 5), (2, 5)])
+def test_causal_attention_equals_a_mask(t, s):
+    attention = MultiHeadAttention(6, 2).double()
+    x = torch.randn(3, s, 6, dtype=torch.float64, requires_grad=True)
+    [q], (k, v) = attention.project(x[:, -t:], 0, 0), attention.project(x, 1, 2)
+    padding = padding_mask(torch.tensor([s, max(1, s - 1), 1]), s)
+    for mask in (None, padding):
+        allowed = causal_mask(t, s) if mask is None else mask & causal_mask(t, s)
+        expected, their_weights = attention.attend(q, k, v, allowed, need_weights=True)
+        for need_weights in (True, False):
+            out, weights = attention.attend(q, k, v, mask, causal=True, need_weights=need_weights)
+            torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+            if need_weights:
+                torch.testing.assert_close(weights, their_weights, rtol=0, atol=0)
+            inputs = [x, *attention.parameters()]
+            for mine, theirs in zip(gradients(out, inputs), gradients(expected, inputs), strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
+
+
 def test_multi_head_refuses_a_width_that_cannot_be_shared():
     with pytest.raises(ValueError, match="width of 10 cannot be shared equally by 4 heads"):
         MultiHeadAttention(10, 4)
