@@ -3,7 +3,9 @@
 """
 
 import csv
+import io
 import math
+from itertools import dropwhile
 from pathlib import Path
 
 import torch
@@ -11,14 +13,12 @@ from torch import Tensor
 
 from utils.errors import UserError
 
-MAX_ROWS = 1_000_000
-
 
 def read_column(path: Path, column: str | None = None) -> tuple[Tensor, str]:
     """Return a column's numbers (T,), float64, and its name: the one called `column`, or the last that begins with one.
 
     The first line may name the columns; without names `column` counts them, from 1. Commas, semicolons and tabs
-    separate; empty lines at the end do not count.
+    separate; empty lines at the beginning and at the end do not count.
 
     Raises:
         UserError: the file cannot be read, has no such column, or a line has no finite number there.
@@ -28,22 +28,24 @@ def read_column(path: Path, column: str | None = None) -> tuple[Tensor, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise UserError(f"{path} cannot be read: {reason}") from error
-    lines = text.rstrip().splitlines()
-    if not text.strip():
-        raise UserError(f"{path} is empty")
-    separator = max(",;\t", key=lines[0].count)
+    separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text.rstrip(), newline=""), delimiter=separator)
     try:
-        rows = list(csv.reader(lines[: MAX_ROWS + 1], delimiter=separator))
+        numbered = [(reader.line_num, row) for row in reader]  # a cell in quotes can go over several lines
     except csv.Error as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    has_names = bool(rows[0]) and all(_number(cell) is None for cell in rows[0])
+    numbered = list(dropwhile(lambda pair: not any(pair[1]), numbered))
+    if not numbered:
+        raise UserError(f"{path} is empty")
+    lines, rows = zip(*numbered, strict=True)
+    has_names = all(_number(cell) is None for cell in rows[0])
     names = [name.strip() for name in rows[0]] if has_names else [str(i + 1) for i in range(len(rows[0]))]
     first = 1 if has_names else 0
     if len(rows) == first:
         raise UserError(f"{path} has no line of numbers")
     place = _place(path, names, rows[first], column)
     values = []
-    for line, row in enumerate(rows[first:], start=first + 1):
+    for line, row in zip(lines[first:], rows[first:], strict=True):
         cell = row[place].strip() if place < len(row) else ""
         number = _number(cell)
         if number is None:

@@ -81,9 +81,9 @@ class Recordings(NamedTuple):
         """Return some recordings as (B, T), float32 from -1 to 1, filled up with 0, and their lengths (B,)."""
         lengths = self.ends[index + 1] - self.ends[index]
         place = torch.arange(int(lengths.max()))
-        there = place < lengths[:, None]
+        mask = place < lengths[:, None]
         sounds = self.samples[(self.ends[index][:, None] + place).clamp(max=len(self.samples) - 1)]
-        return sounds / 2.0**15 * there, lengths
+        return sounds / 2.0**15 * mask, lengths
 
 
 def spoken_digits(root: Path) -> Recordings:

@@ -89,9 +89,9 @@ def forecast(series: Tensor, n_ahead: int, network: Forecaster | None = None) ->
     contexts = torch.stack([scaled[start - n_context : start] for start in starts])
     truth = torch.stack([scaled[start : start + n_ahead] for start in starts])
     candidates = methods(network)
-    off = {name: (method(scaled[:cut], contexts, n_ahead) - truth).abs() for name, method in candidates.items()}
-    off = {name: error.nan_to_num(nan=torch.inf) for name, error in off.items()}  # a forecast can run away
-    errors = {name: (std * error.square().mean().sqrt()).item() for name, error in off.items()}
+    deviations = {name: (method(scaled[:cut], contexts, n_ahead) - truth).abs() for name, method in candidates.items()}
+    deviations = {name: d.nan_to_num(nan=torch.inf) for name, d in deviations.items()}  # a forecast can run away
+    errors = {name: (std * d.square().mean().sqrt()).item() for name, d in deviations.items()}
     best = min(errors, key=errors.__getitem__)
     values = candidates[best](scaled, scaled[None, -n_context:], n_ahead)[0]
-    return Forecast(mean + std * values, std * off[best].quantile(BAND, dim=0), best, errors)
+    return Forecast(mean + std * values, std * deviations[best].quantile(BAND, dim=0), best, errors)

@@ -15,13 +15,13 @@ N_BANDS, STACK = 40, 2  # of 10 ms each: a step of the network is 20 ms
 LONGEST = 10.0  # seconds: it was trained on single words
 
 
-def digit_features(stretches: Tensor | None = None) -> LogMel:
-    """Return what the network hears with; `stretches` are the throats to choose from in training."""
-    return LogMel(N_BANDS, stretches, STACK)
+def digit_features(warps: Tensor | None = None) -> LogMel:
+    """Return what the network hears with; `warps` are the vocal tracts to choose from in training."""
+    return LogMel(N_BANDS, warps, STACK)
 
 
 @torch.no_grad()
-def hear(model: Classifier, features: LogMel, samples: Tensor, rate: int) -> Tensor:
+def recognize_digit(model: Classifier, features: LogMel, samples: Tensor, rate: int) -> Tensor:
     """Return the probability of each digit (10,) for a sound (T,) with so many samples a second.
 
     Raises:

@@ -1,5 +1,5 @@
-"""Use what was trained: write on from a prompt, hear a digit, weigh a sentence, or forecast a column of numbers.
-使用训练好的模型：续写文本、听数字、判断句子褒贬，或预测一列数字。
+"""Use what was trained: continue a prompt, recognise a digit, classify a sentence, or forecast a column.
+使用训练好的模型：续写文本、识别语音数字、判断句子褒贬，或预测一列数字。
 
     python chapter_06_rnn_lstm_seq/inference.py    # a scene in the manner of Shakespeare: 5 s
     python chapter_06_rnn_lstm_seq/inference.py --prompt "ROMEO:" --temperature 0.7 --length 1000
@@ -21,8 +21,8 @@ from chapter_06_rnn_lstm_seq.columns import read_column
 from chapter_06_rnn_lstm_seq.dataset import encode
 from chapter_06_rnn_lstm_seq.forecasting import forecast
 from chapter_06_rnn_lstm_seq.generation import generate, known_part
-from chapter_06_rnn_lstm_seq.hearing import digit_features, hear
-from chapter_06_rnn_lstm_seq.sentiment import praise
+from chapter_06_rnn_lstm_seq.hearing import digit_features, recognize_digit
+from chapter_06_rnn_lstm_seq.sentiment import positive_probability
 from chapter_06_rnn_lstm_seq.shipped import (
     CHECKPOINTS,
     UNTRAINED,
@@ -63,16 +63,16 @@ def main(argv: list[str] | None = None) -> None:
     }
     args = begin(parser, argv, dry_run=tiny)
     if args.wav:
-        hear_files(args.wav, args.checkpoints, args.device)
+        recognize_files(args.wav, args.checkpoints, args.device)
     if args.sentence:
-        weigh_sentences(args.sentence, args.checkpoints, args.device)
+        classify_sentences(args.sentence, args.checkpoints, args.device)
     if args.csv:
         forecast_column(args.csv, args.column, args.steps, args.checkpoints, args.device)
     if args.prompt or not (args.wav or args.sentence or args.csv) or args.dry_run:
-        write_on(args)
+        continue_text(args)
 
 
-def write_on(args: argparse.Namespace) -> None:
+def continue_text(args: argparse.Namespace) -> None:
     """Stream the text to the screen, a character at a time."""
     if args.top_p > 1 or args.top_p == 0:
         raise UserError(f"--top_p {args.top_p}: a share above 0 and at most 1")
@@ -95,22 +95,22 @@ def write_on(args: argparse.Namespace) -> None:
     print()
 
 
-def hear_files(paths: list[Path], checkpoints: Path, device: torch.device) -> None:
+def recognize_files(paths: list[Path], checkpoints: Path, device: torch.device) -> None:
     """Print each recording's digit and the next likeliest."""
     sounds = [(path, *read_wav(path)) for path in paths]
     model = digit_model(checkpoints, device)
     features, rows = digit_features().to(device), []
     for path, samples, rate in sounds:
-        p = hear(model, features, samples, rate)
+        p = recognize_digit(model, features, samples, rate)
         (first, second), (best, other) = p.topk(2)
         rows.append([path.name, int(best), f"{first:.1%}", f"or {int(other)}", f"{second:.1%}"])
     print(*aligned(rows, "<><<>"), sep="\n")
 
 
-def weigh_sentences(sentences: list[str], checkpoints: Path, device: torch.device) -> None:
+def classify_sentences(sentences: list[str], checkpoints: Path, device: torch.device) -> None:
     """Print how likely each sentence is praise."""
     model, vocabulary, classes = sentiment_model(checkpoints, device)
-    p = praise(model, vocabulary, sentences)
+    p = positive_probability(model, vocabulary, sentences)
     rows = [[classes[int(x > 0.5)], f"{x:.1%} positive", sentence] for x, sentence in zip(p, sentences, strict=True)]
     print(*aligned(rows, "<><"), sep="\n")
 

@@ -46,11 +46,11 @@ def copy_problem(batch: int, lag: int, generator: torch.Generator) -> tuple[Tens
 
 
 @torch.no_grad()
-def remember_(net: Recurrent, n_steps: int, generator: torch.Generator) -> Recurrent:
-    """Start a network so that what it holds lasts for up to `n_steps`, in place; return it.
+def long_memory_init_(net: Recurrent, n_steps: int, generator: torch.Generator) -> Recurrent:
+    """Initialise a network so that what it holds lasts for up to `n_steps`, in place; return it.
 
     Gates: a unit that keeps a share k of itself each step forgets within about 1 / (1 - k) steps. The biases are drawn
-    so that these times lie between 1 and `n_steps` (Tallec & Ollivier 2018, section 2). RNN: W_hh becomes orthogonal,
+    so that these times lie between 2 and `n_steps` (Tallec & Ollivier 2018, section 2). RNN: W_hh becomes orthogonal,
     so that at first neither states nor gradients shrink by it (Saxe et al. 2014).
     """
     for suffix in net.suffixes:

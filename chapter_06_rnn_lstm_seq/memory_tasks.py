@@ -32,7 +32,7 @@ from chapter_06_rnn_lstm_seq.long_memory import (
     adding_problem,
     copy_problem,
     gradient_by_lag,
-    remember_,
+    long_memory_init_,
 )
 from chapter_06_rnn_lstm_seq.recurrent import Recurrent, make_recurrent
 from utils.cli import add_output_flags, amount, begin, positive, run, script_parser
@@ -143,7 +143,7 @@ def build(setting: Setting, start: str, seed: int, args: argparse.Namespace) -> 
     net = make_recurrent(cell, n_inputs, args.hidden, n_layers)
     if start == "memory":
         length = setting.distance if setting.task == "adding" else setting.distance + 2 * N_COPIED
-        remember_(net, length, torch.Generator().manual_seed(seed))
+        long_memory_init_(net, length, torch.Generator().manual_seed(seed))
     return net.to(args.device), nn.Linear(args.hidden, n_outputs).to(args.device)
 
 

@@ -103,9 +103,9 @@ class Classifier(nn.Module):
 
 def pool(x: Tensor, lengths: Tensor) -> Tensor:
     """Return each feature's mean and maximum over the steps that count: (B, T, D) -> (B, 2 D)."""
-    there = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]  # (B, T, 1)
-    mean = (x * there).sum(dim=1) / lengths[:, None]
-    return torch.cat([mean, x.masked_fill(~there, -torch.inf).amax(dim=1)], dim=1)
+    mask = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]  # (B, T, 1)
+    mean = (x * mask).sum(dim=1) / lengths[:, None]
+    return torch.cat([mean, x.masked_fill(~mask, -torch.inf).amax(dim=1)], dim=1)
 
 
 @dataclass
@@ -132,17 +132,16 @@ class SentimentNet(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.3)
         self.classifier = Classifier(
             ClassifierConfig(
-                config.d_word,
-                2,
-                config.cell,
-                config.bidirectional,
-                config.hidden_size,
-                config.n_layers,
-                config.input_dropout,
-                config.dropout,
+                d_input=config.d_word,
+                n_classes=2,
+                cell=config.cell,
+                bidirectional=config.bidirectional,
+                hidden_size=config.hidden_size,
+                n_layers=config.n_layers,
+                input_dropout=config.input_dropout,
+                dropout=config.dropout,
             )
         )
-        self.head = self.classifier.head
 
     def forward(self, parts: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         """Take what `Vocabulary.encode` returns, and return logits (B, 2)."""

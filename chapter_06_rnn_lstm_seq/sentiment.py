@@ -28,8 +28,8 @@ def load_sentiment(path: Path, device: torch.device) -> tuple[SentimentNet, Voca
 
 @torch.no_grad()
 def sentence_logits(model: SentimentNet, vocabulary: Vocabulary, sentences: Sequence[Sequence[str]]) -> Tensor:
-    """Return the model's logits (N, 2) for sentences given as words, on the CPU; a single value for each class."""
-    device, parts = model.head.weight.device, [torch.zeros(0, 2)]
+    """Return the model's logits (N, 2) for sentences given as words, on the CPU."""
+    device, parts = model.embedding.weight.device, [torch.zeros(0, 2)]
     with evaluating(model):
         for first in range(0, len(sentences), BATCH):
             inputs = vocabulary.encode(sentences[first : first + BATCH])
@@ -37,7 +37,7 @@ def sentence_logits(model: SentimentNet, vocabulary: Vocabulary, sentences: Sequ
     return torch.cat(parts)
 
 
-def praise(model: SentimentNet, vocabulary: Vocabulary, sentences: Sequence[str]) -> Tensor:
+def positive_probability(model: SentimentNet, vocabulary: Vocabulary, sentences: Sequence[str]) -> Tensor:
     """Return the probability that each sentence praises what it is about, (N,)."""
     logits = sentence_logits(model, vocabulary, [tokenize(sentence) for sentence in sentences])
     return logits.softmax(dim=1)[:, 1]

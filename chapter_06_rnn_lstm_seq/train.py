@@ -170,8 +170,8 @@ def train(task: Task, args: argparse.Namespace, state_path: Path, anew: bool) ->
     model = task.build().to(args.device)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     steps = args.max_steps
-    up = round(args.warmup * steps)
-    schedules = [Schedule(optimizer, warmup(cosine(steps - up), up)) for optimizer in optimizers]
+    warmup_steps = round(args.warmup * steps)
+    schedules = [Schedule(optimizer, warmup(cosine(steps - warmup_steps), warmup_steps)) for optimizer in optimizers]
     average, timer = EMA(model, args.ema), Timer()
     parts = {"model": model, "average": average, "timer": timer, "task": task}
     parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from chapter_06_rnn_lstm_seq.audio import LogMel
-from chapter_06_rnn_lstm_seq.baselines.echo import best_reservoir, echo_forecast
+from chapter_06_rnn_lstm_seq.baselines.echo import ONE_SETTING, SETTINGS, Setting, best_reservoir, echo_forecast
 from chapter_06_rnn_lstm_seq.dataset import encode, shakespeare, split_text, spoken_digits
 from chapter_06_rnn_lstm_seq.figures.signals import draw_forecasts, draw_spectrograms
 from chapter_06_rnn_lstm_seq.figures.text import draw_distances, draw_gates, draw_tracking
@@ -62,7 +62,9 @@ def main(argv: list[str] | None = None) -> None:
         recordings = spoken_digits(args.data_root) if args.dataset == "full" else toy_digits()
         figures["spectrograms"] = digit_figure(recordings, args.checkpoints)
     if "series" in args.parts:
-        figures["forecasts"] = series_figure(args.checkpoints, args.n_ahead, args.seed)
+        figures["forecasts"] = series_figure(
+            args.checkpoints, args.n_ahead, args.seed, SETTINGS if args.dataset == "full" else ONE_SETTING
+        )
     for name, figure in figures.items():
         print(f"wrote {save_figure(figure, args.out_dir / f'{name}.png')}")
 
@@ -98,7 +100,7 @@ def text_figures(text: str, checkpoints: Path) -> dict:
 
 
 def digit_figure(recordings, checkpoints: Path):
-    """Return the figure of the first test recordings of as many digits."""
+    """Return the figure of the even digits, each in the last of its test recordings."""
     model = digit_model(checkpoints, torch.device("cpu"))
     tests = torch.isin(recordings.takes, torch.tensor(TEST_TAKES)).nonzero()[:, 0]
     index = torch.stack([tests[recordings.digits[tests] == 2 * digit][-1] for digit in range(N_SOUNDS)])
@@ -111,12 +113,12 @@ def digit_figure(recordings, checkpoints: Path):
     return draw_spectrograms(rows)
 
 
-def series_figure(checkpoints: Path, n_ahead: int, seed: int):
-    """Return the figure of the network's and a reservoir's forecasts from the first test window."""
+def series_figure(checkpoints: Path, n_ahead: int, seed: int, reservoirs: list[Setting]):
+    """Return the figure of the network's and the best reservoir's forecasts from the first test window."""
     model, mean, std = series_model(checkpoints, torch.device("cpu"))
     scaled = (mackey_glass(TEST.start + CONTEXT + n_ahead) - mean) / std
-    chosen_on = windows(scaled[VALIDATION], n_ahead, 100)
-    reservoir = best_reservoir(scaled[TRAIN], chosen_on, seed)
+    validation = windows(scaled[VALIDATION], n_ahead, 100)
+    reservoir = best_reservoir(scaled[TRAIN], validation, seed, reservoirs)
     context, truth = windows(scaled[TEST.start :], n_ahead, 1)
     methods = {
         "LSTM": lambda past: free_run(model, past, n_ahead),
@@ -124,7 +126,7 @@ def series_figure(checkpoints: Path, n_ahead: int, seed: int):
     }
     forecasts = {}
     for name, method in methods.items():
-        band = (method(chosen_on[0]) - chosen_on[1]).abs().quantile(0.9, dim=0)
+        band = (method(validation[0]) - validation[1]).abs().quantile(0.9, dim=0)
         forecasts[name] = (mean + std * method(context[:1])[0], std * band)
     return draw_forecasts(mean + std * context[0], mean + std * truth[0], forecasts)
 

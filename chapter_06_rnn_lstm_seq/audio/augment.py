@@ -16,8 +16,8 @@ def change_speed(sounds: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Tens
     left = place.floor().long().clamp(max=sounds.shape[1] - 1)
     right = (left + 1).clamp(max=sounds.shape[1] - 1)
     changed = torch.lerp(sounds.gather(1, left), sounds.gather(1, right), place - left)
-    there = torch.arange(changed.shape[1], device=sounds.device) < new_lengths[:, None]
-    return changed * there, new_lengths
+    mask = torch.arange(changed.shape[1], device=sounds.device) < new_lengths[:, None]
+    return changed * mask, new_lengths
 
 
 def shift_in_time(sounds: Tensor, lengths: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -48,8 +48,8 @@ def change_colour(x: Tensor, n_steps: Tensor, n_bands: int, strength: float) -> 
     places = (torch.arange(n_bands, device=x.device) + 0.5) / n_bands
     shapes = (torch.pi * waves[:, None] * places).cos() / waves[:, None]  # (3, n_bands)
     curve = strength * torch.randn(len(x), 3, device=x.device) @ shapes  # (B, n_bands)
-    there = torch.arange(x.shape[1], device=x.device) < n_steps[:, None]  # (B, F)
-    return x + curve.repeat(1, x.shape[2] // n_bands)[:, None, :] * there[..., None]
+    mask = torch.arange(x.shape[1], device=x.device) < n_steps[:, None]  # (B, F)
+    return x + curve.repeat(1, x.shape[2] // n_bands)[:, None, :] * mask[..., None]
 
 
 def mask_spectrogram(x: Tensor, n_steps: Tensor, n_bands: int, bands: int, share: float) -> Tensor:

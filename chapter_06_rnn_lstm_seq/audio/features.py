@@ -43,16 +43,16 @@ def mel_to_hz(mel: Tensor) -> Tensor:
     return 700 * (10 ** (mel / 2595) - 1)
 
 
-def mel_filterbank(n_bands: int, low: float = LOW, high: float = HIGH, stretch: float = 1.0) -> Tensor:
+def mel_filterbank(n_bands: int, low: float = LOW, high: float = HIGH, warp: float = 1.0) -> Tensor:
     """Return triangles over the spectrum, (N_FFT / 2 + 1, n_bands), evenly spaced in mel from `low` to `high` Hz.
 
-    Each rises from the centre of the band below and falls to that of the band above. With `stretch` every frequency
-    counts as that many times itself: another throat's length (Jaitly & Hinton 2013).
+    Each rises from the centre of the band below and falls to that of the band above. With `warp` every frequency counts
+    as that many times itself: a vocal tract of another length (Jaitly & Hinton 2013).
     """
     ends = hz_to_mel(torch.tensor([low, high], dtype=torch.float64))
     centres = mel_to_hz(torch.linspace(*ends.tolist(), n_bands + 2, dtype=torch.float64))  # (bands + 2,)
     below, centre, above = centres[:-2], centres[1:-1], centres[2:]
-    hz = stretch * torch.linspace(0, RATE / 2, N_FFT // 2 + 1, dtype=torch.float64)[:, None]  # (bins, 1)
+    hz = warp * torch.linspace(0, RATE / 2, N_FFT // 2 + 1, dtype=torch.float64)[:, None]  # (bins, 1)
     rising, falling = (hz - below) / (centre - below), (above - hz) / (above - centre)  # (bins, bands)
     return torch.minimum(rising, falling).clamp(min=0).float()
 
@@ -61,39 +61,39 @@ class LogMel(nn.Module):
     """Log energies by frame and band, an utterance's brought to mean 0 and deviation 1 over all frames and bands.
 
     This takes the loudness away, a factor on all energies and so an offset of the logarithms. The mean of each band by
-    itself would take a microphone's colour away too, but of a short word its vowel with it. `stretches` are the throats
-    to choose from when training (1 alone: as it was said). `stack` frames in a row make one step, which leaves a
-    recurrent network so many times fewer (Chan et al. 2016).
+    itself would take a microphone's colour away too, but of a short word its vowel with it. `warps` are the lengths of
+    the vocal tract to choose from in training (1 alone: as it was said). `stack` frames in a row make one step, which
+    leaves a recurrent network so many times fewer (Chan et al. 2016).
     """
 
-    def __init__(self, n_bands: int, stretches: Tensor | None = None, stack: int = 1):
+    def __init__(self, n_bands: int, warps: Tensor | None = None, stack: int = 1):
         super().__init__()
         self.n_bands, self.stack = n_bands, stack
-        stretches = torch.ones(1) if stretches is None else stretches
-        banks = torch.stack([mel_filterbank(n_bands, stretch=s) for s in stretches.tolist()])
-        self.register_buffer("banks", banks, persistent=False)  # (throats, bins, bands)
+        warps = torch.ones(1) if warps is None else warps
+        banks = torch.stack([mel_filterbank(n_bands, warp=warp) for warp in warps.tolist()])
+        self.register_buffer("banks", banks, persistent=False)  # (warps, bins, bands)
 
-    def forward(self, sounds: Tensor, lengths: Tensor, throats: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, sounds: Tensor, lengths: Tensor, warps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """sounds (B, T), of which `lengths` (B,) samples count -> features (B, F / stack, stack bands), and steps (B,).
 
-        Features after a sound's last frame are 0. `throats` (B,) are indices into the stretches; by default the first.
+        Features after a sound's last frame are 0. `warps` (B,) are indices into the banks; by default the first.
         """
         spectrum = power_spectrum(sounds)  # (B, F, bins)
-        bank = self.banks[torch.zeros_like(lengths) if throats is None else throats]  # (B, bins, bands)
+        bank = self.banks[torch.zeros_like(lengths) if warps is None else warps]  # (B, bins, bands)
         energy = spectrum @ bank  # (B, F, bands)
         n = n_frames(lengths)
-        there = (torch.arange(energy.shape[1], device=n.device) < n[:, None])[..., None]  # (B, F, 1)
-        energy = energy * there
+        mask = (torch.arange(energy.shape[1], device=n.device) < n[:, None])[..., None]  # (B, F, 1)
+        energy = energy * mask
         floor = DYNAMIC_RANGE * energy.amax(dim=(1, 2), keepdim=True).clamp(min=1e-20)
-        x = normalize(torch.maximum(energy, floor).log(), there)  # (B, F, bands)
+        x = normalize(torch.maximum(energy, floor).log(), mask)  # (B, F, bands)
         x = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % self.stack))
         return x.reshape(len(x), -1, self.stack * self.n_bands), (n + self.stack - 1) // self.stack
 
 
-def normalize(x: Tensor, there: Tensor, eps: float = 1e-2) -> Tensor:
-    """Give each utterance x (B, F, D) mean 0 and deviation 1 over the frames that are `there` (B, F, 1)."""
-    count = x.shape[2] * there.sum(dim=(1, 2), keepdim=True)
-    mean = (x * there).sum(dim=(1, 2), keepdim=True) / count
-    centred = (x - mean) * there
+def normalize(x: Tensor, mask: Tensor, eps: float = 1e-2) -> Tensor:
+    """Give each utterance x (B, F, D) mean 0 and deviation 1 over the frames that `mask` (B, F, 1) says are there."""
+    count = x.shape[2] * mask.sum(dim=(1, 2), keepdim=True)
+    mean = (x * mask).sum(dim=(1, 2), keepdim=True) / count
+    centred = (x - mean) * mask
     variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
     return centred / (variance + eps).sqrt()

@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # codes of formats
 OTHER_FORMATS = {2: "ADPCM", 6: "A-law", 7: "mu-law", 0x11: "IMA ADPCM", 0x55: "MP3"}
+RATES = range(1000, 400_001)  # samples a second; what lies beyond is a damaged header
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that could not go back to fill in the length
 
 
@@ -43,6 +44,8 @@ def read_wav(path: Path) -> tuple[Tensor, int]:
         raise UserError(
             f"{path} contradicts itself: {channels} channels of {bits} bits in {frame_bytes} bytes, {rate} Hz"
         )
+    if rate not in RATES:
+        raise UserError(f"{path} has {rate} samples a second; from {RATES[0]} to {RATES[-1]} are read")
     if len(samples) % frame_bytes:
         raise UserError(f"{path} is cut short: its last sample is not whole")
     if not samples:

@@ -19,9 +19,9 @@ def bag_of_frames(recordings: Recordings, index: Tensor) -> Tensor:
         sounds, lengths = recordings.batch(part)
         x = (power_spectrum(sounds) @ bank + 1e-6 * N_FFT).log()  # (B, F, bands)
         n = n_frames(lengths)[:, None]  # (B, 1)
-        there = (torch.arange(x.shape[1]) < n)[..., None]  # (B, F, 1)
-        mean = (x * there).sum(dim=1) / n
-        variance = ((x - mean[:, None]) * there).square().sum(dim=1) / n
+        mask = (torch.arange(x.shape[1]) < n)[..., None]  # (B, F, 1)
+        mean = (x * mask).sum(dim=1) / n
+        variance = ((x - mean[:, None]) * mask).square().sum(dim=1) / n
         rows.append(torch.cat([mean, variance.sqrt()], dim=1))
     return torch.cat(rows)
 

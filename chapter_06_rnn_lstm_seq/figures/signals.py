@@ -35,7 +35,12 @@ def draw_forecasts(past: Tensor, truth: Tensor, forecasts: dict[str, tuple[Tenso
         axes.plot(ahead, values.tolist(), color=STATE, label=name)
         if band is not None:
             axes.fill_between(
-                ahead, values - band, values + band, color=STATE, alpha=0.2, label="90 % of errors before"
+                ahead,
+                values - band,
+                values + band,
+                color=STATE,
+                alpha=0.2,
+                label="nine in ten errors on validation",
             )
         axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
         axes.set_ylabel("x")

@@ -11,6 +11,7 @@ from utils.plotting import new_figure
 from matplotlib.figure import Figure
 
 GATES = {"f": "forget gate", "i": "input gate", "o": "output gate"}
+DASHES = {"rnn": (0, (4, 2)), "lstm": (0, (4, 4)), "gru": (4, (4, 4))}  # the last two fill each other's gaps
 COLUMNS = 64  # characters in a row of coloured text
 
 
@@ -54,7 +55,8 @@ def draw_distances(curves: dict[str, tuple[str, Tensor]]) -> Figure:
     for name, (cell, curve) in curves.items():
         trained = name == "trained"
         label = f"{CELL_NAMES[cell]}, {'trained' if trained else 'not trained'}"
-        axes.plot((curve / curve[0]).tolist(), "-" if trained else "--", color=CELL_COLOURS[cell], label=label)
+        style = "-" if trained else DASHES[cell]
+        axes.plot((curve / curve[0]).tolist(), linestyle=style, color=CELL_COLOURS[cell], label=label)
     axes.set(
         yscale="log", ylim=(1e-12, 10), xlabel="distance (characters)", ylabel="gradient / that of the last character"
     )

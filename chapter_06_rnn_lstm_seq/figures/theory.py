@@ -8,6 +8,7 @@ from torch import nn
 from chapter_06_rnn_lstm_seq.figures.colours import GATE, GRADIENT, INPUT, OUTPUT, STATE
 from chapter_06_rnn_lstm_seq.figures.schemes import DARK, arrow, blank_axes, node
 from chapter_06_rnn_lstm_seq.figures.theory_cells import draw_lstm, draw_scan_tree
+from chapter_06_rnn_lstm_seq.figures.theory_signals import draw_chaos, draw_loss, draw_mel, draw_sampling
 from chapter_06_rnn_lstm_seq.long_memory import gradient_by_lag
 from chapter_06_rnn_lstm_seq.recurrent import RNN
 from chapter_06_rnn_lstm_seq.recurrent.cells import rnn_cell
@@ -69,7 +70,7 @@ def draw_gradient_products() -> Figure:
         norms = gradient_by_lag(scaled_rnn(64, radius), x, readout)
         right.plot((norms / norms[0]).tolist(), color=colour, label=f"{radius}")
     left.set(xlabel="k (steps)", yscale="log", ylim=(1e-8, 1e5), title="$w^k$")
-    right.set(xlabel="lag (steps)", title="$|dL/dh_{T-lag}|$ / $|dL/dh_T|$,  64 tanh units")
+    right.set(xlabel="lag k (steps)", title="$|dL/dh_{T-k}|$ / $|dL/dh_T|$,  64 tanh units")
     right.legend(frameon=False, title="$w$, spectral radius", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -143,4 +144,8 @@ THEORY_PICTURES = {
     "scan_tree": draw_scan_tree,
     "bidirectional": draw_bidirectional,
     "truncated": draw_truncated,
+    "loss": draw_loss,
+    "sampling": draw_sampling,
+    "mel": draw_mel,
+    "chaos": draw_chaos,
 }

@@ -27,7 +27,7 @@ from utils.evaluating import evaluating
 
 TEST_TAKES, VALIDATION_TAKES = range(0, 5), range(5, 10)  # the customary test set, and what chose the recipe
 DEVELOPMENT_SPEAKER = "theo"  # left out while the recipe was sought, so what is measured on him is not untouched
-STRETCHES = torch.cat([torch.ones(1), torch.linspace(0.9, 1.1, 11)])  # throats: 10 % longer or shorter
+WARPS = torch.cat([torch.ones(1), torch.linspace(0.9, 1.1, 11)])  # vocal tracts up to 10 % longer or shorter
 SPEEDS = (0.9, 1.1)
 SILENCE = 400  # samples put before and behind at most: 0.05 s
 NOISE = (20.0, 50.0)  # decibels below the voice
@@ -54,7 +54,7 @@ class Digits:
         self.name, self.recordings, self.train, self.measured = name, recordings, train, measured
         self.config = configure(ClassifierConfig, options, d_input=STACK * N_BANDS, n_classes=10)
         self.order, self.device = Shuffled(train, batch_size), device
-        self.features = digit_features(STRETCHES).to(device)
+        self.features = digit_features(WARPS).to(device)
 
     def build(self) -> Classifier:
         return Classifier(self.config)
@@ -69,8 +69,8 @@ class Digits:
         sounds, lengths = change_speed(sounds, lengths, speeds)
         sounds, lengths = shift_in_time(sounds, lengths, SILENCE)
         sounds = add_noise(sounds, lengths, *NOISE)
-        throats = torch.randint(1, len(STRETCHES), (len(index),), device=self.device)
-        x, n_steps = self.features(sounds, lengths, throats)
+        warps = torch.randint(1, len(WARPS), (len(index),), device=self.device)
+        x, n_steps = self.features(sounds, lengths, warps)
         x = change_colour(x, n_steps, N_BANDS, COLOUR)
         x = mask_spectrogram(x, n_steps, N_BANDS, HIDDEN_BANDS, HIDDEN_SHARE)
         return (x, n_steps), self.recordings.digits[index].to(self.device)

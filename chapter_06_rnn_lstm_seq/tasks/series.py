@@ -20,7 +20,7 @@ TRAIN, VALIDATION = slice(0, 4000), slice(4000, 6000)
 TEST = slice(12500, 18000)  # what lies between was looked at while the recipe was sought
 CONTEXT = 200  # steps that a forecast starts from
 READ, FREE = 100, 60  # steps that training reads, and then goes on from its own predictions
-FORGOTTEN = 20  # first predictions, which know too little, that do not count in the loss
+WASHOUT = 20  # first predictions, which know too little, that do not count in the loss
 LONGEST = 1000  # steps within which a forecast has to leave the truth
 N_SEEDS = 3
 
@@ -45,10 +45,8 @@ class Series:
         scaled = (series - self.mean) / self.std
         self.train = scaled[TRAIN]
         self.windows = self.train.float().unfold(0, READ + FREE + 1, 1)  # (N, READ + FREE + 1)
-        self.chosen_on = windows(scaled[VALIDATION], HORIZON, 17)
-        self.measured = (
-            windows(scaled[TEST], LONGEST, 40) if split == "test" else windows(scaled[VALIDATION], HORIZON, 17)
-        )
+        self.validation = windows(scaled[VALIDATION], HORIZON, 17)
+        self.measured = windows(scaled[TEST], LONGEST, 40) if split == "test" else self.validation
         self.config = configure(ForecasterConfig, options)
 
     def build(self) -> Forecaster:
@@ -60,10 +58,10 @@ class Series:
         return (rows[:, :READ], FREE), rows[:, 1:]
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        return (predictions - targets)[:, FORGOTTEN:].square().mean()
+        return (predictions - targets)[:, WASHOUT:].square().mean()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        context, truth = self.chosen_on
+        context, truth = self.validation
         return {"val_nrmse_84": nrmse(free_run(model, context, HORIZON), truth)}
 
     def evaluate(self, model: nn.Module) -> dict[str, float | int]:
@@ -74,9 +72,9 @@ class Series:
         """Return the same figures of others, each one's options being those that are best on the validation part."""
         context, truth = self.measured
         n_ahead = truth.shape[1]
-        linear = best_autoregression(self.train, self.chosen_on)
-        direct = best_autoregression(self.train, self.chosen_on, ahead=HORIZON)
-        few = tuple(part[::5] for part in self.chosen_on)  # a reservoir's forecasts run one at a time
+        linear = best_autoregression(self.train, self.validation)
+        direct = best_autoregression(self.train, self.validation, ahead=HORIZON)
+        few = tuple(part[::5] for part in self.validation)  # a reservoir's forecasts run one at a time
         reservoir = best_reservoir(self.train, few, self.seed, self.reservoirs)
         forecasts = {
             "persistence": persistence(context, n_ahead),

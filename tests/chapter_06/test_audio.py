@@ -101,6 +101,8 @@ def test_every_place_to_cut_a_file_is_refused(tmp_path):
         (wav(b"\0" * 99), "last sample is not whole"),
         (wav(b"\0" * 100, channels=0), "contradicts itself"),
         (wav(b"\0" * 100, rate=0), "contradicts itself"),
+        (wav(b"\0" * 100, rate=2_000_000_000), "2000000000 samples a second"),
+        (wav(b"\0" * 100, rate=10), "10 samples a second"),
         (wav(np.array([0, np.nan], "<f4").tobytes(), kind=3, bits=32), "not finite"),
     ],
 )
@@ -227,10 +229,10 @@ def test_twice_the_speed_is_an_octave_up():
     torch.testing.assert_close(y[0], x[0, ::2])
 
 
-def test_a_longer_throat_moves_the_bands():
+def test_a_warped_frequency_axis_moves_the_bands():
     spectrum = power_spectrum(tone(1000, RATE))[10].float()
-    plain, stretched = (int((spectrum @ mel_filterbank(40, stretch=s)).argmax()) for s in (1.0, 1.2))
-    assert stretched > plain
+    plain, warped = (int((spectrum @ mel_filterbank(40, warp=s)).argmax()) for s in (1.0, 1.2))
+    assert warped > plain
 
 
 def test_shifting_only_adds_silence():

@@ -132,6 +132,12 @@ def test_kneser_ney_equals_its_definition(order):
         assert math.isclose(found.sum().item(), 1, rel_tol=1e-12)
 
 
+def test_kneser_ney_of_the_example_in_the_theory():
+    ids = encode("abababca", "abc")
+    p = KneserNey(ids, 3, order=2).next_token(encode("b", "abc"))
+    assert [round(v, 3) for v in p.tolist()] == [0.667, 0.083, 0.25]
+
+
 def test_kneser_ney_knows_what_no_order_saw():
     model = KneserNey(torch.tensor([0, 1, 0, 1, 0, 1, 0, 2]), 4, 3)
     assert model.next_token(torch.tensor([0, 3])).sum() == pytest.approx(1)  # 3 was never seen

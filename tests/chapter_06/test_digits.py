@@ -10,7 +10,7 @@ import torch
 
 from chapter_06_rnn_lstm_seq.baselines.frames import bag_of_frames_accuracy
 from chapter_06_rnn_lstm_seq.dataset import spoken_digits
-from chapter_06_rnn_lstm_seq.hearing import digit_features, hear
+from chapter_06_rnn_lstm_seq.hearing import digit_features, recognize_digit
 from chapter_06_rnn_lstm_seq.model import Classifier, ClassifierConfig, pool
 from chapter_06_rnn_lstm_seq.tasks import digits as task_module
 from chapter_06_rnn_lstm_seq.tasks.shared import Shuffled
@@ -93,7 +93,7 @@ def test_it_learns_the_toy_digits():
     assert found["accuracy"] > 0.9 and found["count"] == 100
     recordings = task.recordings
     sound = recordings.batch(task.measured[:1])[0][0]
-    assert hear(model, digit_features(), sound, 8000).argmax() == recordings.digits[task.measured[0]]
+    assert recognize_digit(model, digit_features(), sound, 8000).argmax() == recordings.digits[task.measured[0]]
 
 
 def test_a_bag_of_frames_learns_what_has_no_order():
@@ -120,7 +120,7 @@ def test_pooling_by_hand():
 def test_a_speech_is_not_a_digit():
     model = Classifier(ClassifierConfig(80, 10, hidden_size=4))
     with pytest.raises(UserError, match="lasts 30 s"):
-        hear(model, digit_features(), torch.zeros(30 * 44100), 44100)
+        recognize_digit(model, digit_features(), torch.zeros(30 * 44100), 44100)
 
 
 def test_batches_go_through_all_and_can_be_resumed():

@@ -14,7 +14,7 @@ from chapter_06_rnn_lstm_seq.long_memory import (
     adding_problem,
     copy_problem,
     gradient_by_lag,
-    remember_,
+    long_memory_init_,
 )
 from chapter_06_rnn_lstm_seq.recurrent import make_recurrent
 
@@ -49,8 +49,8 @@ def test_symbols_are_copied_after_the_go(lag):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mingru"])
-def test_units_of_a_started_network_keep_for_times_from_1_to_the_length(cell):
-    net = remember_(make_recurrent(cell, 3, 500), 100, generator())
+def test_units_of_a_started_network_keep_for_times_from_2_to_the_length(cell):
+    net = long_memory_init_(make_recurrent(cell, 3, 500), 100, generator())
     biases = {name: p.detach() for name, p in net.named_parameters() if name.startswith("bias")}
     bias = sum(biases.values())
     row = {"lstm": slice(500, 1000), "gru": slice(500, 1000), "mingru": slice(0, 500)}[cell]
@@ -63,7 +63,7 @@ def test_units_of_a_started_network_keep_for_times_from_1_to_the_length(cell):
 
 
 def test_a_started_rnn_is_orthogonal_in_every_layer_and_direction():
-    net = remember_(make_recurrent("rnn", 3, 8, n_layers=2, bidirectional=True), 100, generator())
+    net = long_memory_init_(make_recurrent("rnn", 3, 8, n_layers=2, bidirectional=True), 100, generator())
     for suffix in net.suffixes:
         w = net.get_parameter(f"weight_hh{suffix}").detach()
         torch.testing.assert_close(w @ w.t(), torch.eye(8), rtol=0, atol=1e-5)
@@ -89,7 +89,7 @@ def test_a_start_for_long_memory_lets_gradients_reach_further(cell):
         torch.manual_seed(0)
         net, readout = make_recurrent(cell, 2, 32), nn.Linear(32, 1)
         if start == "memory":
-            remember_(net, 100, generator())
+            long_memory_init_(net, 100, generator())
         reach[start] = gradient_by_lag(net, x, readout)[[0, 99]]
     assert reach["pytorch"][1] < 1e-6 * reach["pytorch"][0]
     assert reach["memory"][1] > 1e-3 * reach["memory"][0]
@@ -98,7 +98,7 @@ def test_a_start_for_long_memory_lets_gradients_reach_further(cell):
 def test_a_small_adding_problem_is_learned():
     torch.manual_seed(0)
     draws = generator()
-    net, readout = remember_(make_recurrent("mingru", 2, 16), 10, draws), nn.Linear(16, 1)
+    net, readout = long_memory_init_(make_recurrent("mingru", 2, 16), 10, draws), nn.Linear(16, 1)
     optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], lr=0.02)
     for _ in range(400):
         x, y = adding_problem(64, 10, draws)

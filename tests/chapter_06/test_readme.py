@@ -48,6 +48,15 @@ def test_the_rnn_and_its_backward_pass(code):
     torch.testing.assert_close(db, net.bias_hh_l0.grad, rtol=0, atol=1e-12)
 
 
+def test_the_unit_in_the_picture(code):
+    x, one, half, zero = torch.tensor([[1.0], [0], [0], [0]]), torch.ones(1, 1), torch.full((1, 1), 0.5), torch.zeros(1)
+    h = code["run_rnn"](x, zero, one, half, zero)
+    assert [round(v, 3) for v in h.flatten().tolist()] == [0.762, 0.363, 0.180, 0.090]
+    _, dw_hh, _ = code["bptt"](x, zero, h, torch.tensor([[0.0], [0], [0], [1]]), half)
+    assert round(dw_hh.item(), 2) == 0.51
+    assert round((code["run_rnn"](x, zero, one, half + 0.01, zero)[-1] - h[-1]).item(), 3) == 0.005
+
+
 def test_the_backward_pass_is_that_of_manual_bptt(code):
     weights = manual_bptt.init_weights(5, 4, np.random.default_rng(0))
     x, targets, h0 = np.array([[1], [4], [2]]), np.array([[4], [2], [0]]), np.zeros((1, 4))

@@ -12,7 +12,7 @@ from chapter_02_nn_basics_mlp.linear_models import logistic_newton
 from chapter_06_rnn_lstm_seq.baselines.naive_bayes import BagOfWords, log_count_ratio, ngrams
 from chapter_06_rnn_lstm_seq.dataset import polarity
 from chapter_06_rnn_lstm_seq.model import SentimentConfig, SentimentNet
-from chapter_06_rnn_lstm_seq.sentiment import praise, sentence_logits
+from chapter_06_rnn_lstm_seq.sentiment import positive_probability, sentence_logits
 from chapter_06_rnn_lstm_seq.tasks import sentiment as task_module
 from chapter_06_rnn_lstm_seq.toy import toy_sentences
 from chapter_06_rnn_lstm_seq.words import MAX_WORDS, Vocabulary, pieces, tokenize
@@ -60,10 +60,10 @@ def test_an_answer_does_not_depend_on_the_others():
     vocabulary = Vocabulary(["good"], 50)
     model = SentimentNet(SentimentConfig(1, 50, hidden_size=6))
     sentences = ["good", "a good long sentence about nothing much", "", "!"]
-    together = praise(model, vocabulary, sentences)
-    alone = torch.cat([praise(model, vocabulary, [sentence]) for sentence in sentences])
+    together = positive_probability(model, vocabulary, sentences)
+    alone = torch.cat([positive_probability(model, vocabulary, [sentence]) for sentence in sentences])
     torch.testing.assert_close(together, alone)
-    assert praise(model, vocabulary, []).shape == (0,)
+    assert positive_probability(model, vocabulary, []).shape == (0,)
 
 
 # --- bags of words ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from chapter_06_rnn_lstm_seq.tasks.series import (
     valid_steps,
     windows,
 )
+from tests.conftest import ROOT
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -45,11 +46,9 @@ def test_mackey_glass_is_integrated_finely_enough():
 
 def test_mackey_glass_obeys_its_equation():
     x = mackey_glass(200, refine=1, washout=100)
-    slope = (x[2:] - x[:-2]) / 2  # over two units: crude, but it knows nothing of how x was made
-    delayed, now = x[: -19 + 1], x[18:-1]
-    found = 0.2 * x[1:-18] / (1 + x[1:-18] ** 10) - 0.1 * x[18:-1]
-    assert (slope[17:] - found).abs().max() < 5e-3
-    assert len(delayed) == len(now) + 1
+    slope = (x[19:] - x[17:-2]) / 2  # at 18, 19, ..., over two units: crude, but it knows nothing of how x was made
+    delayed, now = x[1:-18], x[18:-1]
+    assert (slope - (0.2 * delayed / (1 + delayed**10) - 0.1 * now)).abs().max() < 5e-3
 
 
 def test_without_a_delay_it_rests_where_gain_and_loss_are_equal():
@@ -177,6 +176,7 @@ def write(path, text):
         ("1\t5\n2\t6\n", "1", "1", [1, 2]),
         ('name,x\n"a, b",1\n"c",2', "x", "x", [1, 2]),
         ("3\n4\n", None, "1", [3, 4]),
+        ("\n\nx\n3\n4\n", None, "x", [3, 4]),
     ],
 )
 def test_a_column_is_found(text, column, name, values, tmp_path):
@@ -192,15 +192,23 @@ def test_a_column_is_found(text, column, name, values, tmp_path):
         ("t,x\n1,2\n2,n/a\n", "x", "line 3, column 'x': 'n/a' is not a finite number"),
         ("t,x\n1,2\n2,inf\n", None, "line 3, column 'x': 'inf'"),
         ("x\n1\n\n3\n", None, "line 3, column 'x': a gap"),
+        ("note,x\n'two\nlines',1\nb,\n".replace("'", '"'), "x", "line 4, column 'x': a gap"),
+        ("\n\nx\n1\n,\n3\n", None, "line 5, column 'x': a gap"),
         ("t,x\n1,2\n", "y", "no column 'y'; there are t, x"),
         ("a,b\nc,d\n", None, "no column of numbers"),
         ("a,b\n", None, "no line of numbers"),
         ("", None, "is empty"),
+        (",,\n,,\n", None, "is empty"),
     ],
 )
 def test_what_is_missing_is_named_with_its_line(text, column, message, tmp_path):
     with pytest.raises(UserError, match=message):
         read_column(write(tmp_path / "a.csv", text), column)
+
+
+def test_the_table_that_ships_is_a_series_that_no_network_learned_from():
+    values, _ = read_column(ROOT / "chapter_06_rnn_lstm_seq" / "data" / "mackey_glass.csv")
+    torch.testing.assert_close(values, mackey_glass(600, seed=1), rtol=0, atol=5.1e-6)
 
 
 def test_a_file_that_is_no_text(tmp_path):

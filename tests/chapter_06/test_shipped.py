@@ -17,7 +17,7 @@ from chapter_06_rnn_lstm_seq.model import (
     build_language_model,
     build_sentiment,
 )
-from chapter_06_rnn_lstm_seq.sentiment import load_sentiment, praise, sentence_logits
+from chapter_06_rnn_lstm_seq.sentiment import load_sentiment, positive_probability, sentence_logits
 from chapter_06_rnn_lstm_seq.series import mackey_glass
 from chapter_06_rnn_lstm_seq.tasks.char_lm import text_loss
 from chapter_06_rnn_lstm_seq.tasks.digits import digit_logits
@@ -89,7 +89,8 @@ def test_the_sentiment_model_understands():
     model, vocabulary, classes = load_sentiment(CHAPTER / "checkpoints" / "sentiment.pth", CPU)
     good = ["A moving, beautifully acted film.", "an absolute joy !", "one of the best films of the year"]
     bad = ["A dull and pointless mess.", "tedious from start to finish", "the worst film of the year ."]
-    assert (praise(model, vocabulary, good) > 0.5).all() and (praise(model, vocabulary, bad) < 0.5).all()
+    assert (positive_probability(model, vocabulary, good) > 0.5).all()
+    assert (positive_probability(model, vocabulary, bad) < 0.5).all()
     assert classes == ["negative", "positive"]
 
 
@@ -99,7 +100,7 @@ def test_the_sentiment_models_accuracy_is_what_is_said():
     _, about, results = shipped("sentiment", build_sentiment)
     sentences, labels, tenths = polarity(DATA)
     tests = (tenths == 0).nonzero()[:, 0]
-    p = praise(model, vocabulary, [sentences[i] for i in tests])
+    p = positive_probability(model, vocabulary, [sentences[i] for i in tests])
     accuracy = ((p > 0.5) == labels[tests]).float().mean().item()
     assert accuracy == pytest.approx(about["accuracy"], abs=1e-3)
     assert about["accuracy"] == results["per_seed"][0]["accuracy"]
