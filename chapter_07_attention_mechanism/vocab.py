@@ -9,7 +9,7 @@ lossless.
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 SPECIAL = PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = range(4)
@@ -32,16 +32,19 @@ def learn_merges(words: Counter, count: int) -> list[tuple[str, str]]:
     depends on nothing but the counts. A pair that stands but once is not worth a merge.
     """
     pieces = {word: tuple(word) for word in words}
-    counts, holders, queue = Counter(), {}, []  # how often a pair stands, in which words; the most frequent first
+    counts, holders = Counter(), {}  # how often a pair stands, and in which words
 
-    def note(word: str, sign: int) -> None:
-        for pair in zip(pieces[word], pieces[word][1:], strict=False):
+    def note(word: str, sign: int) -> list[tuple[str, str]]:
+        pairs = list(zip(pieces[word], pieces[word][1:], strict=False))
+        for pair in pairs:
             counts[pair] += sign * words[word]
             holders.setdefault(pair, set()).add(word)
-            heappush(queue, (-counts[pair], pair))
+        return pairs
 
     for word in words:
         note(word, 1)
+    queue = [(-number, pair) for pair, number in counts.items()]  # the most frequent first
+    heapify(queue)
     merges = []
     while len(merges) < count and queue:
         minus_count, best = heappop(queue)
@@ -50,10 +53,13 @@ def learn_merges(words: Counter, count: int) -> list[tuple[str, str]]:
         if counts[best] < 2:
             break
         merges.append(best)
+        changed = set()
         for word in holders.pop(best):  # only these change
-            note(word, -1)
+            changed.update(note(word, -1))
             pieces[word] = merge_pair(pieces[word], best)
-            note(word, 1)
+            changed.update(note(word, 1))
+        for pair in changed - {best}:
+            heappush(queue, (-counts[pair], pair))
     return merges
 
 

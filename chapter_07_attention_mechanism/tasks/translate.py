@@ -2,6 +2,7 @@
 翻译任务：输入句子，输出句子，用 BLEU 衡量。
 """
 
+import re
 from pathlib import Path
 
 import torch
@@ -23,19 +24,20 @@ Pairs = list[tuple[str, str]]
 LONGEST = 100  # pieces of a translation at most
 BEAM = 5
 SIGNATURE = "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp"  # how sacreBLEU names this way of scoring
-BUCKETS = [range(0, 9), range(9, 12), range(12, 15), range(15, 19), range(19, 1000)]  # words of a German sentence
+BUCKETS = [range(0, 9), range(9, 12), range(12, 15), range(15, 19), range(19, 1000)]  # words of a source sentence
+WORDS = re.compile("[\u4e00-\u9fff]|[^\\s\u4e00-\u9fff]+")  # a Chinese character, or what stands between spaces
 
 
-def load_pairs(dataset: str, root: Path) -> tuple[Pairs, Pairs, Pairs]:
-    """Return pairs to train on, to validate on and to test on, in lower case, German first."""
+def load_pairs(dataset: str, root: Path, languages: tuple[str, str] = ("de", "en")) -> tuple[Pairs, Pairs, Pairs]:
+    """Return pairs to train on, to validate on and to test on; none of the first is among the others."""
     if dataset == "toy":
-        parts = [toy_pairs(count, seed) for seed, count in enumerate((2000, 50, 100))]
+        parts = [toy_pairs(count, seed, languages) for seed, count in enumerate((2000, 50, 100))]
         seen = set(parts[0])
         parts[1:] = [[pair for pair in part if pair not in seen] for part in parts[1:]]
     else:
         offline = "--dataset toy needs no download"
-        parts = [multi30k(root, split, ("de", "en"), offline) for split in ("train", "val", "test_2016_flickr")]
-    return tuple([(a.strip().lower(), b.strip().lower()) for a, b in part] for part in parts)
+        parts = [multi30k(root, split, languages, offline) for split in ("train", "val", "test_2016_flickr")]
+    return tuple([(a.strip(), b.strip()) for a, b in part] for part in parts)
 
 
 @torch.no_grad()
@@ -77,18 +79,18 @@ def copy_unknown(answer: list[str], source: list[str], weights: Tensor) -> list[
     return [source[place] if piece == UNK else piece for piece, place in zip(answer, places, strict=False)]
 
 
-def bleu(answers: list[str], pairs: Pairs) -> float:
+def bleu(answers: list[str], pairs: Pairs, lowercase: bool = True) -> float:
     """Return BLEU of translations, the pairs' second sentences being the references."""
-    return corpus_bleu(answers, [[reference] for _, reference in pairs]).score
+    return corpus_bleu(answers, [[reference] for _, reference in pairs], lowercase).score
 
 
 def bleu_by_length(answers: list[str], pairs: Pairs) -> list[dict]:
     """Return BLEU, and how many sentences it is over, for each of BUCKETS that holds any."""
-    rows = []
+    lengths, rows = [len(WORDS.findall(source)) for source, _ in pairs], []
     for bucket in BUCKETS:
-        chosen = [i for i, (source, _) in enumerate(pairs) if len(source.split()) in bucket]
+        chosen = [i for i, length in enumerate(lengths) if length in bucket]
         if chosen:
-            longest = max(len(pairs[i][0].split()) for i in chosen)
+            longest = max(lengths[i] for i in chosen)
             score = bleu([answers[i] for i in chosen], [pairs[i] for i in chosen])
             rows.append({"words_from": bucket.start, "words_to": longest, "count": len(chosen), "bleu": score})
     return rows
@@ -102,7 +104,9 @@ class Translate:
     ):
         """`vocabulary`: "subwords", of which there are about `pieces`, or "words"; `tokens`: of a batch, at most."""
         self.device, self.split = device, "toy" if dataset == "toy" else "test_2016_flickr"
-        train, self.validation, self.test = load_pairs(dataset, root)
+        train, self.validation, self.test = (
+            [(source.lower(), target.lower()) for source, target in part] for part in load_pairs(dataset, root)
+        )
         self.dictionary = learn_dictionary(train)
         texts = [text for pair in train for text in pair]
         words = vocabulary == "words"
