@@ -5,7 +5,7 @@ Batch norm is the one layer that looks across a batch. PyTorch's nn.SyncBatchNor
 works wherever processes can add.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -33,6 +33,22 @@ def average(x: Tensor) -> Tensor:
     total = x.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total / world_size()
+
+
+def sum_gradients_(parameters: Iterable[Tensor]) -> None:
+    """Replace each gradient by the sum of the processes' gradients, in one exchange.
+
+    DistributedDataParallel takes the mean, which is right for shares of equal size whose losses are means. Where shares
+    differ, as in tokens of sentences, each process divides its sum of losses by what there is in all shares together,
+    and the gradients add up.
+    """
+    if world_size() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    total = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(total)
+    for g, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(part.view_as(g))
 
 
 class Mean(torch.autograd.Function):
