@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     check_flags_fit(args)
     with process_group(args.device):
         with first_process_first():
-            task = make_task(args)
+            task = {"translate": make_translation}[args.task](args)
         model, history, seconds = train(task, args, args.out_dir / f"state_{task.name}.pth")
         if rank() > 0:
             return
@@ -96,8 +96,8 @@ def check_flags_fit(args: argparse.Namespace) -> None:
         raise UserError(f"--d_model {args.d_model}: sines and cosines come in pairs, so take an even number")
 
 
-def make_task(args: argparse.Namespace) -> Translate:
-    """Return the task that the flags describe, with its data."""
+def make_translation(args: argparse.Namespace) -> Translate:
+    """Return the translation task that the flags describe, with its data."""
     config = {"d_model": args.d_model, "n_heads": args.n_heads, "d_ff": args.d_ff, "dropout": args.dropout}
     config |= {"n_encoder_layers": args.n_encoder_layers, "n_decoder_layers": args.n_decoder_layers}
     config |= {"norm": args.norm, "positions": args.positions, "activation": args.activation}

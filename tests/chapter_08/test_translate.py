@@ -139,11 +139,11 @@ def test_a_toy_language_is_learned():
     task = Translate("de-en", "toy", None, 420, config, 1000, beam=2, length_penalty=1.0, device=CPU)
     model = task.build()
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(250):
+    for _ in range(160):
         inputs, following = task.batch()
         loss = torch.nn.functional.cross_entropy(model(*inputs).flatten(0, 1), following.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     final = task.evaluate(model) | task.baselines()
-    assert final["bleu"] > 90 > final["bleu_nearest"]
+    assert final["bleu"] > 80 > final["bleu_nearest"] + 20  # measured: 91 and 49
