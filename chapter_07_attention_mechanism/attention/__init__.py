@@ -5,6 +5,7 @@
 from chapter_07_attention_mechanism.attention.masks import causal_mask, local_mask, padding_mask
 from chapter_07_attention_mechanism.attention.multi_head import MultiHeadAttention
 from chapter_07_attention_mechanism.attention.scaled_dot_product import (
+    batched_attention,
     fused_attention,
     local_attention,
     masked_softmax,
@@ -27,6 +28,7 @@ __all__ = [
     "DotScore",
     "GeneralScore",
     "MultiHeadAttention",
+    "batched_attention",
     "causal_mask",
     "fused_attention",
     "local_attention",

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from chapter_07_attention_mechanism.attention.masks import causal_mask
-from chapter_07_attention_mechanism.attention.scaled_dot_product import fused_attention, scaled_dot_product_attention
+from chapter_07_attention_mechanism.attention.scaled_dot_product import (
+    batched_attention,
+    fused_attention,
+    scaled_dot_product_attention,
+)
+
+LONGEST_BATCHED = 512  # tokens; for longer sequences `batched_attention` would need much memory
 
 
 class MultiHeadAttention(nn.Module):
@@ -37,8 +43,8 @@ class MultiHeadAttention(nn.Module):
         width = x.shape[-1]
         bias = None if self.in_proj_bias is None else self.in_proj_bias[first * width : (last + 1) * width]
         y = nn.functional.linear(x, self.in_proj_weight[first * width : (last + 1) * width], bias)  # (B, T, n D)
-        y = y.unflatten(-1, (last + 1 - first, self.n_heads, -1))  # (B, T, n, H, D/H)
-        return list(y.permute(2, 0, 3, 1, 4))  # n of (B, H, T, D/H)
+        parts = y.chunk(last + 1 - first, dim=-1)  # n of (B, T, D)
+        return [part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts]  # n of (B, H, T, D/H)
 
     def join(self, heads: Tensor) -> Tensor:
         """Turn what the heads found (B, H, T, D/H) into one output (B, T, D)."""
@@ -51,7 +57,7 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             mask: broadcastable to (B, T, S), for all heads alike; bool (True: may look) or float (added to scores).
-            need_weights: also return each head's weights; without them PyTorch's fused kernel does the work.
+            need_weights: also return each head's weights; without them a faster function does the work.
 
         Returns:
             (B, T, D), and the weights (B, H, T, S) or None.
@@ -73,14 +79,15 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Look from projected queries (B, H, T, D/H) at projected keys and values (B, H, S, D/H).
 
-        What was projected once can so be looked at again and again. Mask, weights and result are those of `forward`.
+        So what was projected once can be looked at again and again. Mask, weights and result are those of `forward`.
 
         Args:
-            causal: no query sees a key that comes after it, the queries being the last ones of the keys' sequence.
+            causal: no query sees a key that comes after it, the queries being the last ones of the keys' sequence. A
+                mask beside it is bool.
         """
         n_queries, n_keys = q.shape[2], k.shape[2]
         causal = causal and n_queries > 1  # nothing comes after the last one
-        if causal and (mask is not None or need_weights or n_queries < n_keys):  # for the rest the kernel has no mask
+        if causal and (mask is not None or need_weights or n_queries < n_keys):  # else the kernel masks by itself
             earlier = causal_mask(n_queries, n_keys, q.device)
             mask, causal = earlier if mask is None else mask & earlier, False
         mask = mask if mask is None else mask.unsqueeze(-3)  # (B, 1, T, S): the same for each head
@@ -88,5 +95,8 @@ class MultiHeadAttention(nn.Module):
         if need_weights:
             heads, weights = scaled_dot_product_attention(q, k, v, mask, dropout)
         else:
-            heads, weights = fused_attention(q, k, v, mask, dropout, causal), None
+            short = n_queries * n_keys <= LONGEST_BATCHED**2
+            batched = short and q.dtype == torch.bfloat16 and q.device.type == "cpu"
+            attention = batched_attention if batched else fused_attention
+            heads, weights = attention(q, k, v, mask, dropout, causal), None
         return self.join(heads), weights

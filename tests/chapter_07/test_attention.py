@@ -14,11 +14,13 @@ from chapter_07_attention_mechanism.attention import (
     SCORES,
     Attention,
     MultiHeadAttention,
+    batched_attention,
     causal_mask,
     fused_attention,
     local_attention,
     local_mask,
     masked_softmax,
+    multi_head,
     padding_mask,
     scaled_dot_product_attention,
 )
@@ -50,7 +52,8 @@ def test_scaled_dot_product_equals_pytorchs(shape):
     q, k, v = (torch.randn(b, h, n, d, dtype=torch.float64, requires_grad=True) for n in (t, s, s))
     for name, mask in masks(b, t, s).items():
         expected = F.scaled_dot_product_attention(q, k, v, mask)
-        for ours in (scaled_dot_product_attention(q, k, v, mask)[0], fused_attention(q, k, v, mask)):
+        for attention in (fused_attention, batched_attention, lambda *given: scaled_dot_product_attention(*given)[0]):
+            ours = attention(q, k, v, mask)
             torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12, msg=name)
             for mine, theirs in zip(gradients(ours, (q, k, v)), gradients(expected, (q, k, v)), strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11, msg=name)
@@ -64,7 +67,7 @@ def test_a_query_that_may_see_nothing_gets_nothing(kind):
     mask[1] = False
     mask = mask if kind == "bool" else torch.zeros(2, 3, 5, dtype=torch.float64).masked_fill(~mask, -INF)
     out, weights = scaled_dot_product_attention(q, k, v, mask)
-    for result in (out, fused_attention(q, k, v, mask)):
+    for result in (out, fused_attention(q, k, v, mask), batched_attention(q, k, v, mask)):
         assert result[0, 1].eq(0).all() and result[1].eq(0).all()
         torch.testing.assert_close(result[0, 0], F.scaled_dot_product_attention(q, k, v)[0, 0], rtol=0, atol=1e-12)
         found = gradients(result, (q, k, v))
@@ -168,6 +171,27 @@ def test_causal_attention_equals_a_mask(t, s):
             inputs = [x, *attention.parameters()]
             for mine, theirs in zip(gradients(out, inputs), gradients(expected, inputs), strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["none", "causal", "padding"])
+@pytest.mark.parametrize("length", [1, 7, 40])
+def test_bfloat16_is_as_near_batched_as_fused(length, name, monkeypatch):
+    options = {"causal": name == "causal"}
+    if name == "padding":
+        options["mask"] = padding_mask(torch.tensor([length, 1, 0]), length)
+    rounded, exact = MultiHeadAttention(16, 2).bfloat16(), MultiHeadAttention(16, 2).double()
+    exact.load_state_dict(rounded.state_dict())
+    x = torch.randn(3, length, 16, dtype=torch.bfloat16)
+    results, calls = {}, []
+    monkeypatch.setattr(multi_head, "batched_attention", lambda *a: calls.append(1) or batched_attention(*a))
+    for longest, attention in ((0, rounded), (512, rounded), (None, exact)):
+        monkeypatch.setattr(multi_head, "LONGEST_BATCHED", longest or 0)
+        given = x.to(attention.out_proj.weight.dtype).requires_grad_()
+        out, _ = attention.attend(*attention.project(given, 0, 2), **options)
+        results[longest] = [result.double() for result in (out, *gradients(out, [given]))]
+    assert len(calls) == 1
+    for fused, batched, wanted in zip(*results.values(), strict=True):
+        assert (batched - wanted).abs().max() <= 2 * (fused - wanted).abs().max() + 2**-9
 
 
 def test_multi_head_refuses_a_width_that_cannot_be_shared():
