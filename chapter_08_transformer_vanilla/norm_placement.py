@@ -1,0 +1,47 @@
+"""What the norm's place does before anything has been learned: gradients through the layers, and the first step.
+归一化的位置在尚未学习时的影响：梯度怎样穿过各层，以及第一步更新有多大。
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chapter_03_optimization_regularization.optimizers import Adam
+from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
+
+N_TOKENS, BATCH, LENGTH = 200, 8, 16  # of the made-up sequences: random tokens, and random labels
+
+
+def random_model(norm: str, n_layers: int, d_model: int, seed: int) -> tuple[Transformer, Tensor, Tensor]:
+    """Return an encoder with a head as it is initialised, tokens (B, T) and labels (B, T)."""
+    torch.manual_seed(seed)
+    config = TransformerConfig(N_TOKENS, d_model, 4, 4 * d_model, n_layers, 0, dropout=0.0, norm=norm)
+    tokens, labels = torch.randint(N_TOKENS, (2, BATCH, LENGTH))
+    return Transformer(config), tokens, labels
+
+
+def mean_loss(model: nn.Module, tokens: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(model(tokens).flatten(0, 1), labels.flatten())  # (B T, V), (B T,)
+
+
+def stream_gradients(norm: str, n_layers: int, d_model: int = 64, seed: int = 0) -> list[float]:
+    """Return the norm of the loss's gradient by what enters each layer, and last by what leaves the last one."""
+    model, tokens, labels = random_model(norm, n_layers, d_model, seed)
+    x = model.embed(tokens).detach().requires_grad_()  # (B, T, D)
+    stream = [x]
+    for layer in model.encoder.layers:
+        stream.append(layer(stream[-1])[0])
+    logits = model.head(model.encoder.norm(stream[-1]))  # (B, T, V)
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    return [gradient.norm().item() for gradient in torch.autograd.grad(loss, stream)]
+
+
+def first_step_change(norm: str, n_layers: int, lr: float = 1e-3, d_model: int = 64, seed: int = 0) -> float:
+    """Return by how much one step of Adam changes what the encoder says: its norm, relative to what it said before."""
+    model, tokens, labels = random_model(norm, n_layers, d_model, seed)
+    with torch.no_grad():
+        before = model.encode(tokens)[0]  # (B, T, D)
+    mean_loss(model, tokens, labels).backward()
+    Adam(model.encoder.parameters(), lr).step()
+    with torch.no_grad():
+        return ((model.encode(tokens)[0] - before).norm() / before.norm()).item()
