@@ -1,5 +1,5 @@
 """What is learned from, and how: norms and gradients, pieces, forcing, smoothed labels, rates, lengths, tied weights.
-学什么、怎么学：归一化与梯度、片段、强制教学、平滑标签、学习率、长度与权重共享。
+学什么、怎么学：归一化与梯度、片段、教师强制、平滑标签、学习率、长度与权重共享。
 """
 
 from math import log

@@ -7,6 +7,7 @@ import torch
 
 from chapter_08_transformer_vanilla import visualize
 from chapter_08_transformer_vanilla.attention_analysis import ROLES, head_roles, rollout
+from chapter_08_transformer_vanilla.figures import trained
 from chapter_08_transformer_vanilla.norm_placement import first_step_change, stream_gradients
 from utils.errors import UserError
 
@@ -60,3 +61,25 @@ def test_a_missing_model_or_result_is_named(tmp_path):
         visualize.main(["--parts", "heads", "--model_path", str(tmp_path / "nothing.pth"), *flags])
     with pytest.raises(UserError, match=r"nothing.json cannot be read; .*train.py --pair zh-en"):
         visualize.main(["--parts", "training", "--history", str(tmp_path / "nothing.json"), "--pair", "zh-en", *flags])
+
+
+def test_figures_show_what_was_measured():
+    torch.manual_seed(0)
+    maps = [torch.rand(2, 4, 5) for _ in range(3)]  # 3 layers of 2 heads
+    panels = trained.all_heads(maps, list("abcd"), list("vwxyz")).axes
+    assert len(panels) == 6
+    for axes, weights in zip(panels, torch.cat(maps), strict=True):
+        torch.testing.assert_close(torch.tensor(axes.images[0].get_array()).float(), weights)
+    rows = [{"step": 10 * i, "train_loss": 3.0 / i, "validation_loss": 2.0 / i, "lr": 0.1 * i} for i in (1, 2, 3)]
+    losses, _, rates = trained.training(rows).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in losses.lines}
+    assert list(drawn.values()) == [[row["train_loss"] for row in rows], [row["validation_loss"] for row in rows]]
+    assert list(rates.lines[0].get_ydata()) == [row["lr"] for row in rows]
+
+
+def test_norms_are_measured_at_every_depth_up_to_the_layers():
+    gradients, changes, final = visualize.measure_norms(n_layers=3, n_seeds=2)
+    for norm in ("pre", "post"):
+        assert len(gradients[norm]) == 4 and list(changes[norm]) == [1, 2, 4]
+        wanted = sum(first_step_change(norm, 2, visualize.RATE, seed=seed) for seed in range(2)) / 2
+        assert final[f"{norm}_change_2"] == pytest.approx(wanted, rel=1e-4) and final[f"{norm}_change_2_std"] > 0
