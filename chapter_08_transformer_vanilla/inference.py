@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
             note = f"   [{row['note']}]" if row["note"] else ""
             print(f"{row['source']}\n  -> {row['translation'] or '(nothing)'}{note}")
             for i, part in enumerate(parts):
-                if args.alignment != "off":
+                if args.alignment != "off" and part.pieces:
                     print(*alignment_lines(part), sep="\n")
                 if args.alignment == "picture" and part.pieces:
                     figure = alignment_figure(part.source, part.pieces, part.weights)
