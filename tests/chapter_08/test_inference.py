@@ -95,9 +95,7 @@ def test_mistakes_are_one_line(complaint, tmp_path, monkeypatch):
     assert "no such file" in complaint(inference.main, *to, "--file", tmp_path / "missing.txt")
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\xff")
     assert "no text in UTF-8" in complaint(inference.main, *to, "--file", tmp_path / "x.txt")
-    assert "is damaged" in complaint(
-        inference.main, "--device", "cpu", "--model_path", tmp_path / "x.txt", "--text", "a"
-    )
+    assert "is damaged" in complaint(inference.main, *to, "--model_path", tmp_path / "x.txt", "--text", "a")
 
 
 def test_parts_of_a_text_fit_the_model():
