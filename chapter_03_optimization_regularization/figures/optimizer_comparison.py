@@ -109,7 +109,8 @@ def losses(history: list[dict], rows: list[dict], deadline: float) -> Figure:
 
     order = sorted(rows, key=lambda row: -row["deadline_loss"])
     for place, row in enumerate(order):
-        looks = {"color": COLOUR[row["optimizer"]], "capsize": 3, "ms": 6}
+        colour = COLOUR[row["optimizer"]] if row["optimizer"] in TIMED else "0.6"  # the colours of the panel beside it
+        looks = {"color": colour, "capsize": 3, "ms": 6}
         right.errorbar(row["deadline_loss"], place, xerr=row["deadline_loss_std"], fmt="o", **looks)
     right.set_yticks(range(len(order)), [LABELS[row["optimizer"]] for row in order], fontsize=8)
     right.set_xlabel("training loss (nats)")
