@@ -6,9 +6,9 @@
 """
 
 import argparse
+import io
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import product
@@ -28,6 +28,8 @@ from utils.plotting import COLOURS, new_figure, save_figure
 from utils.results import write_results
 
 from matplotlib.patches import Rectangle
+
+LOOPBACK = "127.0.0.1"  # nothing leaves this machine
 
 
 def ring_schedule(rank: int, n: int) -> list[tuple[int, int, bool]]:
@@ -121,18 +123,18 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(args: argparse.Namespace) -> list[dict]:
     """Run `worker` in so many processes and return what each of them reports."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        mp.spawn(worker, (args, Path(folder)), nprocs=args.processes)
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(args.processes)]
+    store = dist.TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)  # a table that all of them can read
+    mp.spawn(worker, (args, store.port), nprocs=args.processes)
+    return [torch.load(io.BytesIO(store.get(f"report {rank}")), weights_only=True) for rank in range(args.processes)]
 
 
-def worker(rank: int, args: argparse.Namespace, folder: Path) -> None:
+def worker(rank: int, args: argparse.Namespace, port: int) -> None:
     """One process: its share of the batch, the gradient averaged in four ways, then a training with the ring."""
     torch.set_num_threads(1)
     loopback = {"linux": "lo", "darwin": "lo0"}.get(sys.platform)  # keeps gloo off the network, and out of firewalls
     if loopback:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-    store = dist.FileStore(str(folder / "store"), args.processes)  # here the processes find each other
+    store = dist.TCPStore(LOOPBACK, port)  # here the processes find each other
     dist.init_process_group("gloo", None, timedelta(seconds=120), args.processes, rank, store)
 
     model, x, y = make_problem(args)
@@ -149,7 +151,9 @@ def worker(rank: int, args: argparse.Namespace, folder: Path) -> None:
         sgd_step(model, grad)
     weights = nn.utils.parameters_to_vector(model.parameters()).detach().cpu()
     report |= {"ring": ring, "star": star, "library": library, "plain": plain, "weights": weights}
-    torch.save(report, folder / f"{rank}.pt")
+    file = io.BytesIO()
+    torch.save(report, file)
+    store.set(f"report {rank}", file.getvalue())
     dist.barrier()  # nobody leaves while another still listens
     dist.destroy_process_group()
 

@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,18 @@ SCRIPTS = sorted(p for p in ROOT.glob("chapter_*/**/*.py") if "\nif __name__ =="
 def load_script(path: Path) -> ModuleType:
     """Import a script, whose `main` can then be called."""
     return importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes, which to a program is what a full disk is."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 要么完整写入、要么完全不写的文件，以及从网络下载的文件。
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -28,6 +29,7 @@ except ImportError:  # Windows, where a file that somebody holds open cannot be 
 ROOT = Path(__file__).resolve().parents[1]
 CHUNK = 2**16  # bytes read at once
 TEMPORARY = ".writing-"  # how the names of unfinished files begin
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}  # what a write that failed says, and not of which file
 
 
 @contextmanager
@@ -49,6 +51,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if fcntl is None:
             os.close(lock)  # Windows replaces no file that is open
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in FULL or error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         with suppress(OSError):
             os.close(lock)

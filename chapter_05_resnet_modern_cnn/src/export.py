@@ -10,6 +10,7 @@ normalise. Whoever has it needs PyTorch and nothing else:
     probabilities = torch.export.load("float32.pt2").module()(pictures)
 """
 
+import io
 import os
 import subprocess
 import sys
@@ -40,17 +41,19 @@ MODEL = Path(__file__).resolve().parents[1] / "checkpoints" / "resnet18_stl10.pt
 SMALL = {"width": 4, "stem": "224"}  # what --dry_run exports: no weights needed
 ABOUT_SMALL = {"classes": STL10_CLASSES, "dataset": "shapes", "image_size": 32}
 ELSEWHERE = """
-import importlib.util
+import importlib.util, io, sys
 
 assert importlib.util.find_spec("chapter_05_resnet_modern_cnn") is None, "the book's code is in reach"
 import torch
 
 answers = []
 with torch.no_grad():
-    for path, batches in torch.load("questions.pt"):
+    for path, batches in torch.load(io.BytesIO(sys.stdin.buffer.read())):
         program = torch.export.load(path).module()
         answers.append([program(images) for images in batches])
-torch.save(answers, "answers.pt")
+file = io.BytesIO()
+torch.save(answers, file)
+sys.stdout.buffer.write(file.getbuffer())
 """
 
 
@@ -142,13 +145,19 @@ def cut(images: Tensor, size: int, batch: int | None = None) -> Sequence[Tensor]
 
 
 def answers_elsewhere(questions: dict[Path, Sequence[Tensor]]) -> list[list[Tensor]]:
-    """Let a new process, which has PyTorch but not this book's code, put batches of pictures to each program."""
+    """Let a new process, which has PyTorch but not this book's code, put batches of pictures to each program.
+
+    Questions and answers go through pipes: no other disk than that of the programs can be full.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    asked = io.BytesIO()
+    torch.save([(str(path.resolve()), list(batches)) for path, batches in questions.items()], asked)
+    command = [sys.executable, "-c", ELSEWHERE]
     with tempfile.TemporaryDirectory() as folder:  # empty: there is nothing to import
-        absolute = [(str(path.resolve()), list(batches)) for path, batches in questions.items()]
-        torch.save(absolute, f"{folder}/questions.pt")
-        subprocess.run([sys.executable, "-c", ELSEWHERE], cwd=folder, env=environment, check=True)
-        return torch.load(f"{folder}/answers.pt", weights_only=True)
+        done = subprocess.run(
+            command, input=asked.getvalue(), stdout=subprocess.PIPE, cwd=folder, env=environment, check=True
+        )
+    return torch.load(io.BytesIO(done.stdout), weights_only=True)
 
 
 @torch.no_grad()

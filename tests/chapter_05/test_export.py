@@ -15,7 +15,7 @@ from chapter_05_resnet_modern_cnn.src import export
 from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.deployment import Deployable, fold_norms, write_program
 from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
-from tests.conftest import ROOT
+from tests.conftest import ROOT, file_size_limit
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
 from utils.errors import UserError
@@ -97,7 +97,7 @@ def test_a_new_process_without_the_books_code_gives_the_same_answers(exported):
 
 def test_the_new_process_sees_no_module_of_the_book(exported, capfd):
     path = f"import sys\nsys.path.append({str(ROOT)!r})\n"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Exception, match="exit status 1"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Exception, match="exit status 1"), file_size_limit(2000):
         patch.setattr(export, "ELSEWHERE", path + export.ELSEWHERE)
         export.answers_elsewhere({exported.folder / "float32.pt2": [exported.images]})
     assert "the book's code is in reach" in capfd.readouterr().err

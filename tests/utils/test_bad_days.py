@@ -7,19 +7,31 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, file_size_limit
 from utils import cli, data
+from utils.checkpoint import save_state, write_model
 from utils.distributed import process_group, world_size
 from utils.errors import UserError
+from utils.file_io_util import atomic_write, write_json
 from utils.flags import check_flags, typed
 from utils.plotting import new_figure, save_figure
+
+from matplotlib.animation import FuncAnimation, PillowWriter
+
+
+@dataclass
+class Config:
+    width: int = 100
 
 
 def parser():
@@ -102,18 +114,42 @@ def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path, monke
         cli.begin(parser(), ["--out_dir", str(tmp_path)], dry_run={})
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_a_full_disk_is_seen_at_the_start(tmp_path):
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(UserError, match="--out_dir.*File too large"):
-            cli.begin(parser(), ["--out_dir", str(tmp_path)], dry_run={})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with file_size_limit(100), pytest.raises(UserError, match="--out_dir.*File too large"):
+        cli.begin(parser(), ["--out_dir", str(tmp_path)], dry_run={})
     assert not any(tmp_path.iterdir())
+
+
+def save_film(path):
+    figure, axes = new_figure(2, 1)
+    FuncAnimation(figure, lambda i: axes.set_title(str(i)), 2).save(path, writer=PillowWriter(fps=2))
+
+
+def into(path, write):
+    with atomic_write(path) as temporary:
+        write(temporary)
+
+
+WRITERS = {  # all the ways in which the scripts write
+    "results.json": lambda path: write_json(path, list(range(10_000))),
+    "state.pth": lambda path: save_state(path, {}, 1, [], {"model": nn.Linear(100, 100)}),
+    "model.pth": lambda path: write_model(path, {"w": torch.zeros(100, 100)}, Config(), {}),
+    "figure.png": lambda path: save_figure(new_figure()[0], path),
+    "film.gif": lambda path: into(path, save_film),
+    "picture.png": lambda path: into(path, Image.effect_noise((200, 200), 50).save),
+    "cache.npz": lambda path: into(path, partial(np.savez, images=np.zeros(10_000))),
+    "table.csv": lambda path: into(path, lambda temporary: temporary.write_text("1,2\n" * 10_000)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_fills_up_later_costs_the_new_file_and_nothing_else(name, tmp_path, capsys):
+    path = tmp_path / name
+    path.write_text("old")
+    with file_size_limit(2000):
+        status, line = end(capsys, lambda: WRITERS[name](path))
+    assert status == 2 and line == f"error: {path}: File too large\n"
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 # --- the end of a script ----------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -92,23 +91,3 @@ def test_json_holds_no_number_that_json_does_not_know(tmp_path):
     text = (tmp_path / "x.json").read_bytes().decode("utf-8")
     read = json.loads(text, parse_constant=refuse)
     assert read == value | {"loss": [1.5, None, [None, 2]]} and "猫" in text
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-def test_a_limit_on_file_sizes_is_an_ordinary_error(tmp_path, monkeypatch):
-    import resource
-
-    import torch
-
-    from utils.checkpoint import save_state
-
-    path = Path(tmp_path / "state.pth")
-    path.write_text("old")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    try:
-        with pytest.raises(OSError):
-            save_state(path, {}, 1, [], {"model": torch.nn.Linear(100, 100)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
