@@ -94,9 +94,9 @@ def main(argv: list[str] | None = None) -> None:
                 setting = Setting(task, cell, distance, rates[cell])
                 rows = []
                 for seed in range(args.seed, args.seed + args.runs):
-                    net, readout = train(setting, seed, args)
+                    net, readout, skipped = train(setting, seed, args)
                     error = measure(setting, net, readout, args, TEST_SEED)
-                    rows.append({"seed": seed, "error": error, "solved": float(error < SOLVED)})
+                    rows.append({"seed": seed, "error": error, "solved": float(error < SOLVED), "skipped": skipped})
                     per_seed.append(setting._asdict() | rows[-1])
                     bar.update()
                     if task == "adding" and seed == args.seed:
@@ -147,13 +147,15 @@ def build(setting: Setting, start: str, seed: int, args: argparse.Namespace) -> 
     return net.to(args.device), nn.Linear(args.hidden, n_outputs).to(args.device)
 
 
-def train(setting: Setting, seed: int, args: argparse.Namespace) -> tuple[Recurrent, nn.Module]:
+def train(setting: Setting, seed: int, args: argparse.Namespace) -> tuple[Recurrent, nn.Module, int]:
+    """Return the trained network, its readout, and how many steps were skipped because the gradients overflowed."""
     net, readout = build(setting, args.start, seed, args)
     generator = torch.Generator().manual_seed(seed)
     parameters = [*net.parameters(), *readout.parameters()]
     optimizer = Adam(parameters, lr=setting.lr)
     n_steps = args.adding_steps if setting.task == "adding" else args.copy_steps
     schedule = Schedule(optimizer, warmup_stable_decay(n_steps, decay_share=0.5))
+    skipped = 0
     for _ in range(n_steps):
         x, y = (t.to(args.device) for t in make_batch(setting.task, args.batch_size, setting.distance, generator))
         prediction = answer(setting.task, net, readout, x)
@@ -163,10 +165,13 @@ def train(setting: Setting, seed: int, args: argparse.Namespace) -> tuple[Recurr
             loss = F.cross_entropy(prediction.flatten(0, 1), y.flatten())
         optimizer.zero_grad()
         loss.backward()
-        clip_by_norm_(parameters, 1.0)
-        optimizer.step()
+        norm = clip_by_norm_(parameters, 1.0, check=False)
+        if norm.isfinite():
+            optimizer.step()
+        else:
+            skipped += 1
         schedule.step()
-    return net, readout
+    return net, readout, skipped
 
 
 @torch.no_grad()
@@ -184,7 +189,8 @@ def tune(task: str, distance: int, args: argparse.Namespace, bar: tqdm) -> dict[
 
     def trial(cell: str, lr: float) -> float:
         setting = Setting(task, cell, distance, lr)
-        error = measure(setting, *train(setting, TUNING_SEED, args), args, TUNING_SEED + 1)
+        net, readout, _ = train(setting, TUNING_SEED, args)
+        error = measure(setting, net, readout, args, TUNING_SEED + 1)
         bar.update()
         return -error
 

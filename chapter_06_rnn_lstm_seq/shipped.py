@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from chapter_06_rnn_lstm_seq.baselines.autoregression import LinearAutoregression
+from chapter_06_rnn_lstm_seq.baselines.echo import ONE_SETTING, Setting
 from chapter_06_rnn_lstm_seq.hearing import N_BANDS, STACK
 from chapter_06_rnn_lstm_seq.model import (
     Classifier,
@@ -59,3 +61,14 @@ def series_model(folder: Path, device: torch.device) -> tuple[Forecaster, float,
         return Forecaster(ForecasterConfig(hidden_size=SMALL)).to(device).eval(), 0.93, 0.23
     model, about = load_model(folder / "series.pth", build_forecaster, device)
     return model, about["mean"], about["std"]
+
+
+def series_baselines(folder: Path) -> tuple[LinearAutoregression, Setting]:
+    """Return the forecaster's rivals with the options that were best on the validation part: a linear model, not yet
+    fitted, and a reservoir's options.
+    """
+    if folder == UNTRAINED:
+        return LinearAutoregression(SMALL, 1e-4), ONE_SETTING[0]
+    _, about = load_model(folder / "series.pth", build_forecaster, torch.device("cpu"))
+    reservoir = tuple(about[f"reservoir_{name}"] for name in ("spectral_radius", "leak", "input_scaling", "ridge"))
+    return LinearAutoregression(about["linear_order"], about["linear_penalty"]), reservoir

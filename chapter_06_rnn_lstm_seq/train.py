@@ -2,10 +2,10 @@
 在四个任务之一上训练循环网络；每个任务的默认参数就是随附模型的训练配方。
 
     python chapter_06_rnn_lstm_seq/train.py    # Shakespeare, character by character: on one CPU core about 75 min
-    python chapter_06_rnn_lstm_seq/train.py --cell gru --max_steps 1000    # another cell: 25 min
-    python chapter_06_rnn_lstm_seq/train.py --task digits --bidirectional    # and leaving out each speaker: 20 min
-    python chapter_06_rnn_lstm_seq/train.py --task sentiment --bidirectional    # three seeds: 10 min
-    python chapter_06_rnn_lstm_seq/train.py --task series    # three seeds: 5 min
+    python chapter_06_rnn_lstm_seq/train.py --cell gru --max_steps 1290    # another cell: 25 min
+    python chapter_06_rnn_lstm_seq/train.py --task digits --bidirectional    # and leaving out each speaker: 45 min
+    python chapter_06_rnn_lstm_seq/train.py --task sentiment --bidirectional    # three seeds: 3 min
+    python chapter_06_rnn_lstm_seq/train.py --task series    # three seeds: 12 min
     python chapter_06_rnn_lstm_seq/train.py --dataset toy --max_steps 300    # no download: 1 min
     python chapter_06_rnn_lstm_seq/train.py --resume    # after an interruption, to the same numbers
 """

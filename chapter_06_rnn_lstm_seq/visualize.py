@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from chapter_06_rnn_lstm_seq.audio import LogMel
-from chapter_06_rnn_lstm_seq.baselines.echo import ONE_SETTING, SETTINGS, Setting, best_reservoir, echo_forecast
-from chapter_06_rnn_lstm_seq.dataset import encode, shakespeare, split_text, spoken_digits
+from chapter_06_rnn_lstm_seq.baselines.echo import best_reservoir, echo_forecast
+from chapter_06_rnn_lstm_seq.dataset import Recordings, encode, shakespeare, split_text, spoken_digits
 from chapter_06_rnn_lstm_seq.figures.signals import draw_forecasts, draw_spectrograms
 from chapter_06_rnn_lstm_seq.figures.text import draw_distances, draw_gates, draw_tracking
 from chapter_06_rnn_lstm_seq.figures.theory import THEORY_PICTURES
@@ -25,18 +25,27 @@ from chapter_06_rnn_lstm_seq.hearing import N_BANDS, digit_features
 from chapter_06_rnn_lstm_seq.inspection import correlations, gradient_by_distance, text_signals, trace_model
 from chapter_06_rnn_lstm_seq.model import LanguageModel, LanguageModelConfig
 from chapter_06_rnn_lstm_seq.series import mackey_glass
-from chapter_06_rnn_lstm_seq.shipped import CHECKPOINTS, UNTRAINED, digit_model, language_model, series_model
+from chapter_06_rnn_lstm_seq.shipped import (
+    CHECKPOINTS,
+    UNTRAINED,
+    digit_model,
+    language_model,
+    series_baselines,
+    series_model,
+)
 from chapter_06_rnn_lstm_seq.tasks.digits import TEST_TAKES, digit_logits
 from chapter_06_rnn_lstm_seq.tasks.series import CONTEXT, TEST, TRAIN, VALIDATION, windows
 from chapter_06_rnn_lstm_seq.toy import toy_digits, toy_text
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
 from utils.plotting import save_figure
 
+from matplotlib.figure import Figure
+
 PARTS = ["theory", "text", "digits", "series"]
 SHOWN = 320  # characters that are coloured; the gates are shown over fewer
 GATES_SHOWN = 90
 N_TEXTS = 32  # over which gradients are averaged
-N_SOUNDS = 5
+N_SOUNDS = 4  # beside the one that is recognised worst
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="folder of the trained networks")
     parser.add_argument("--n_read", type=positive, default=4000, help="characters over which cells are compared")
-    parser.add_argument("--n_ahead", type=positive, default=300, help="steps of the forecasts")
+    parser.add_argument("--n_ahead", type=positive, default=1000, help="steps of the forecasts")
     tiny = {"dataset": "toy", "checkpoints": UNTRAINED, "n_read": 400, "n_ahead": 90}
     args = begin(parser, argv, dry_run=tiny)
     figures = {}
@@ -62,9 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         recordings = spoken_digits(args.data_root) if args.dataset == "full" else toy_digits()
         figures["spectrograms"] = digit_figure(recordings, args.checkpoints)
     if "series" in args.parts:
-        figures["forecasts"] = series_figure(
-            args.checkpoints, args.n_ahead, args.seed, SETTINGS if args.dataset == "full" else ONE_SETTING
-        )
+        figures["forecasts"] = series_figure(args.checkpoints, args.n_ahead, args.seed)
     for name, figure in figures.items():
         print(f"wrote {save_figure(figure, args.out_dir / f'{name}.png')}")
 
@@ -99,28 +106,33 @@ def text_figures(text: str, checkpoints: Path) -> dict:
     }
 
 
-def digit_figure(recordings, checkpoints: Path):
-    """Return the figure of the even digits, each in the last of its test recordings."""
+def digit_figure(recordings: Recordings, checkpoints: Path) -> Figure:
+    """Return the figure of test recordings: even digits by one speaker each, and the one that is recognised worst."""
     model = digit_model(checkpoints, torch.device("cpu"))
     tests = torch.isin(recordings.takes, torch.tensor(TEST_TAKES)).nonzero()[:, 0]
-    index = torch.stack([tests[recordings.digits[tests] == 2 * digit][-1] for digit in range(N_SOUNDS)])
-    p = digit_logits(model, digit_features(), recordings, index).softmax(dim=1)
+    digits, speakers = recordings.digits[tests], recordings.speakers[tests]
+    p = digit_logits(model, digit_features(), recordings, tests).softmax(dim=1)
+    n_names = len(recordings.names)
+    shown = [((digits == 2 * i) & (speakers == i % n_names)).nonzero()[0, 0] for i in range(N_SOUNDS)]
+    shown.append(p.gather(1, digits[:, None])[:, 0].argmin())
     rows, plain = [], LogMel(N_BANDS)
-    for i, probabilities in zip(index, p, strict=True):
-        x, n = plain(*recordings.batch(i[None]))
-        speaker = recordings.names[recordings.speakers[i]]
-        rows.append((f'"{int(recordings.digits[i])}" by {speaker}', x[0, : n[0]], probabilities))
+    for i in shown:
+        x, n = plain(*recordings.batch(tests[i, None]))
+        rows.append((f'"{int(digits[i])}" by {recordings.names[speakers[i]]}', x[0, : n[0]], p[i]))
     return draw_spectrograms(rows)
 
 
-def series_figure(checkpoints: Path, n_ahead: int, seed: int, reservoirs: list[Setting]):
-    """Return the figure of the network's and the best reservoir's forecasts from the first test window."""
+def series_figure(checkpoints: Path, n_ahead: int, seed: int) -> Figure:
+    """Return the figure of three methods' forecasts from the first test window."""
     model, mean, std = series_model(checkpoints, torch.device("cpu"))
     scaled = (mackey_glass(TEST.start + CONTEXT + n_ahead) - mean) / std
-    validation = windows(scaled[VALIDATION], n_ahead, 100)
-    reservoir = best_reservoir(scaled[TRAIN], validation, seed, reservoirs)
+    validation = windows(scaled[VALIDATION], n_ahead, 25)
+    linear, setting = series_baselines(checkpoints)
+    linear.fit(scaled[TRAIN])
+    reservoir = best_reservoir(scaled[TRAIN], validation, seed, [setting])
     context, truth = windows(scaled[TEST.start :], n_ahead, 1)
     methods = {
+        "linear autoregression": lambda past: linear.forecast(past, n_ahead),
         "LSTM": lambda past: free_run(model, past, n_ahead),
         "echo state network": lambda past: echo_forecast(reservoir, past, n_ahead),
     }

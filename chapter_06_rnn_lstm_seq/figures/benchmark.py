@@ -22,7 +22,8 @@ def draw_scan(table: list[dict]) -> Figure:
         seconds = [row[f"{name}_seconds"] for row in table]
         axes.plot(widths, [1e3 * s for s in seconds], "o-", markersize=4, color=colour, label=label)
     axes.axvline(WIDE, color="grey", linestyle=":", linewidth=1)
-    axes.text(WIDE, 0.02, " `scan` goes step by step", transform=axes.get_xaxis_transform(), color="grey", fontsize=8)
+    low = axes.get_xaxis_transform()
+    axes.text(WIDE, 0.02, " from here on, scan goes step by step", transform=low, color="grey", fontsize=8)
     axes.set_xscale("log", base=2)
     axes.set(yscale="log", xlabel="width of a step: sequences × hidden units", ylabel="time (ms)")
     axes.legend(frameon=False, fontsize=9)

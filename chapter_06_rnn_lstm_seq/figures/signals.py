@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 def draw_spectrograms(sounds: list[tuple[str, Tensor, Tensor]]) -> Figure:
     """Draw each sound's features (F, bands) above its digits' probabilities: (title, features, (10,))."""
-    figure, panels = new_figure(2.2 * len(sounds), 4.2, nrows=2, ncols=len(sounds), squeeze=False)
+    figure, panels = new_figure(1.9 * len(sounds), 4, nrows=2, ncols=len(sounds), sharey="row", squeeze=False)
     for (title, x, p), above, below in zip(sounds, *panels, strict=True):
         above.imshow(x.T.numpy(), aspect="auto", origin="lower", cmap="magma", extent=(0, 0.01 * len(x), 0, x.shape[1]))
         above.set(title=title, xlabel="time (s)")
@@ -25,26 +25,21 @@ def draw_spectrograms(sounds: list[tuple[str, Tensor, Tensor]]) -> Figure:
     return figure
 
 
-def draw_forecasts(past: Tensor, truth: Tensor, forecasts: dict[str, tuple[Tensor, Tensor | None]]) -> Figure:
-    """Draw what was read, what followed, and forecasts (H,) with their bands (H,), half widths, where there are any."""
-    figure, panels = new_figure(9, 2.1 * len(forecasts), nrows=len(forecasts), sharex=True, sharey=True, squeeze=False)
+def draw_forecasts(past: Tensor, truth: Tensor, forecasts: dict[str, tuple[Tensor, Tensor]]) -> Figure:
+    """Draw what was read, what followed, and each method's forecast (H,) with the half width (H,) of its band."""
+    figure, panels = new_figure(10, 1.9 * len(forecasts), nrows=len(forecasts), sharex=True, sharey=True, squeeze=False)
     ahead = range(len(truth))
     for axes, (name, (values, band)) in zip(panels[:, 0], forecasts.items(), strict=True):
+        axes.fill_between(
+            ahead, values - band, values + band, color=STATE, alpha=0.25, lw=0, label="nine in ten errors on validation"
+        )
         axes.plot(range(-len(past), 0), past.tolist(), color=INPUT, label="read")
-        axes.plot(ahead, truth.tolist(), color="black", linewidth=1, label="truth")
-        axes.plot(ahead, values.tolist(), color=STATE, label=name)
-        if band is not None:
-            axes.fill_between(
-                ahead,
-                values - band,
-                values + band,
-                color=STATE,
-                alpha=0.2,
-                label="nine in ten errors on validation",
-            )
-        axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
+        axes.plot(ahead, values.tolist(), color=STATE, linewidth=2, label="forecast")
+        axes.plot(ahead, truth.tolist(), color="black", linewidth=0.8, label="truth")
+        axes.set_title(name, loc="left", fontsize=10)
         axes.set_ylabel("x")
-    margin = 0.6 * (past.max() - past.min()).item()
+    margin = 0.3 * (past.max() - past.min()).item()
     panels[0, 0].set_ylim(past.min().item() - margin, past.max().item() + margin)
     panels[-1, 0].set_xlabel("steps from the start of the forecast")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4, frameon=False)
     return figure

@@ -43,10 +43,6 @@ def needs(*parts):
     return pytest.mark.skipif(not path.exists(), reason=f"{parts[0]} is not here")
 
 
-def ships(name):
-    return pytest.mark.skipif(not (CHAPTER / "checkpoints" / f"{name}.pth").exists(), reason=f"{name} is not here yet")
-
-
 def close(found, recorded):
     torch.testing.assert_close(found, torch.as_tensor(recorded).to(found.dtype), rtol=1e-3, atol=1e-3)
 
@@ -59,7 +55,7 @@ def test_the_character_model_says_the_same_again():
     with torch.no_grad():
         logits, _ = model(torch.tensor([about["probe_text"]]))
     close(logits[0, -1], about["probe"])
-    assert results["final"]["val_loss"] == about["val_loss"] < min(1.5, results["final"]["ngram_loss"])
+    assert results["final"]["val_loss"] == about["val_loss"] < min(1.5, results["final"]["ngram_loss"] - 0.1)
 
 
 @needs("tinyshakespeare", "input.txt")
@@ -109,7 +105,13 @@ def test_the_sentiment_models_accuracy_is_what_is_said():
 # --- digits -----------------------------------------------------------------------------------------------------------
 
 
-@ships("digits")
+def test_the_digit_model_beats_its_baseline():
+    _, about, results = shipped("digits", build_classifier)
+    final = results["final"]
+    assert final["test_accuracy"] == about["accuracy"] > max(0.98, final["test_accuracy_bag_of_frames"] + 0.1)
+    assert final["speaker_out_accuracy_fresh"] > max(0.8, final["speaker_out_bag_of_frames"] + 0.2)
+
+
 @needs("fsdd", "recordings")
 def test_the_digit_model_hears_what_is_said():
     model, about, results = shipped("digits", build_classifier)
@@ -124,7 +126,6 @@ def test_the_digit_model_hears_what_is_said():
 # --- series -----------------------------------------------------------------------------------------------------------
 
 
-@ships("series")
 def test_the_forecaster_foretells_what_is_said():
     model, about, results = shipped("series", build_forecaster)
     close(free_run(model, torch.as_tensor(about["probe_context"]), HORIZON), about["probe"])
@@ -133,3 +134,21 @@ def test_the_forecaster_foretells_what_is_said():
     found = nrmse(free_run(model, context, HORIZON), truth[:, :HORIZON])
     assert found == pytest.approx(results["per_seed"][0]["nrmse_84"], rel=0.02)
     assert results["final"]["below_best_baseline"] > 0.3
+
+
+# --- figures without weights ------------------------------------------------------------------------------------------
+
+
+def test_the_cells_that_had_equal_time_differ_in_nothing_else():
+    own = {"cell", "lr", "max_steps"}
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in (CHAPTER / "results").glob("equal_time_*.json")]
+    settings = [{name: value for name, value in run["flags"].items() if name not in own} for run in runs]
+    assert all(setting == settings[0] for setting in settings)
+    seconds = [run["final"]["train_seconds"] for run in runs]
+    assert max(seconds) < 1.1 * min(seconds) and max(seconds) < 26 * 60
+    assert len({run["machine"] for run in runs}) == 1
+
+
+def test_our_layers_are_as_fast_as_torchs():
+    final = json.loads((CHAPTER / "results" / "benchmark.json").read_text(encoding="utf-8"))["final"]
+    assert max(final[f"{cell}_ratio"] for cell in ("lstm", "gru", "rnn")) < 1.1
