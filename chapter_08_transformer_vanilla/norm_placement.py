@@ -24,9 +24,20 @@ def mean_loss(model: nn.Module, tokens: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(model(tokens).flatten(0, 1), labels.flatten())  # (B T, V), (B T,)
 
 
-def stream_gradients(norm: str, n_layers: int, d_model: int = 64, seed: int = 0) -> list[float]:
+def cut_branches_(model: Transformer) -> None:
+    """Let no gradient through attention and feed-forward: the straight path along the stream is left."""
+    for layer in model.encoder.layers:
+        layer.self_attention.register_forward_hook(lambda module, inputs, output: (output[0].detach(), output[1]))
+        layer.feed_forward.register_forward_hook(lambda module, inputs, output: output.detach())
+
+
+def stream_gradients(
+    norm: str, n_layers: int, d_model: int = 64, seed: int = 0, through_branches: bool = True
+) -> list[float]:
     """Return the norm of the loss's gradient by what enters each layer, and last by what leaves the last one."""
     model, tokens, labels = random_model(norm, n_layers, d_model, seed)
+    if not through_branches:
+        cut_branches_(model)
     x = model.embed(tokens).detach().requires_grad_()  # (B, T, D)
     stream = [x]
     for layer in model.encoder.layers:

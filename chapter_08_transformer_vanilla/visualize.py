@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from chapter_07_attention_mechanism.dataset.batching import pad
-from chapter_07_attention_mechanism.vocab import BOS_ID
+from chapter_07_attention_mechanism.vocab import BOS_ID, EOS
 from chapter_08_transformer_vanilla import norm_placement
 from chapter_08_transformer_vanilla.attention_analysis import ROLES, head_roles, rollout
 from chapter_08_transformer_vanilla.dataset import PAIRS, load_pairs
@@ -82,14 +82,16 @@ def theory(args: argparse.Namespace) -> list[Path]:
 
 
 def measure_norms(n_layers: int, n_seeds: int) -> tuple[dict, dict, dict]:
-    """Return for "pre" and "post" gradients by place, changes by depth (means over seeds), and what to report."""
+    """Return gradients by place, changes by depth (means over seeds), and what to report; see `learning.norms`."""
     depths = [2**k for k in range((n_layers - 1).bit_length() + 1)]  # up to the first power of two from n_layers on
     gradients, changes, final = {}, {}, {"layers": n_layers, "seeds": n_seeds, "rate": RATE}
     for norm in ("pre", "post"):
-        rows = [norm_placement.stream_gradients(norm, n_layers, seed=seed) for seed in range(n_seeds)]
-        gradients[norm] = torch.tensor(rows).mean(dim=0).tolist()
-        final |= mean_and_std(f"{norm}_gradient_ratio", [row[0] / row[-1] for row in rows])
-        final[f"{norm}_gradients"], changes[norm] = gradients[norm], {}
+        changes[norm] = {}
+        for name, branches in ((norm, True), (f"{norm}_straight", False)):
+            rows = [norm_placement.stream_gradients(norm, n_layers, 64, s, branches) for s in range(n_seeds)]
+            gradients[name] = torch.tensor(rows).mean(dim=0).tolist()
+            final |= mean_and_std(f"{name}_gradient_ratio", [row[0] / row[-1] for row in rows])
+            final[f"{name}_gradients"] = gradients[name]
         for depth in depths:
             for name, rate in (("change", RATE), ("small_change", RATE / 100)):
                 found = [norm_placement.first_step_change(norm, depth, rate, seed=seed) for seed in range(n_seeds)]
@@ -101,7 +103,8 @@ def measure_norms(n_layers: int, n_seeds: int) -> tuple[dict, dict, dict]:
 def heads(args: argparse.Namespace) -> list[Path]:
     """Every head of every layer while one sentence is translated."""
     maps, source, target = look(args)
-    names = {"encoder": (source, source), "decoder": (target, target), "cross": (target, source)}
+    writes = [f"→ {piece}" for piece in [*target[1:], EOS]]
+    names = {"encoder": (source, source), "decoder": (target, target), "cross": (writes, source)}
     written = []
     for name, (rows, columns) in names.items():
         figure = trained.all_heads([layer[0] for layer in maps[name]], rows, columns)

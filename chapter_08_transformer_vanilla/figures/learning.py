@@ -29,7 +29,8 @@ def norms(gradients: dict[str, list[float]], changes: dict[str, dict[int, float]
     """Where norms stand; the gradient at each place of the stream; how far one step of Adam moves the output.
 
     Args:
-        gradients: for "pre" and "post", from what enters the first layer to what leaves the last.
+        gradients: for "pre" and "post", from what enters the first layer to what leaves the last; "pre_straight" and
+            "post_straight" without those that come through branches.
         changes: for "pre" and "post", by the number of layers, relative to the output.
     """
     figure, (left, middle, right) = new_figure(11, 3.7, ncols=3, width_ratios=[1.05, 1, 1])
@@ -40,6 +41,8 @@ def norms(gradients: dict[str, list[float]], changes: dict[str, dict[int, float]
     for name, style in (("post", "--"), ("pre", "-")):
         row = gradients[name]
         middle.plot(range(len(row)), row, style, marker="o", markersize=3, color=NORM, label=f"{name}-norm")
+        straight = gradients[f"{name}_straight"]
+        middle.plot(range(len(row)), straight, style, color="0.6", label=f"{name}-norm, stream alone")
         depths = list(changes[name])
         right.plot(depths, list(changes[name].values()), style, marker="o", color=NORM, label=f"{name}-norm")
     middle.set(xlabel="place in the stream (0: the input)", ylabel="norm of the gradient", ylim=(0, None))

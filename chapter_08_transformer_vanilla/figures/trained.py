@@ -5,9 +5,8 @@
 import torch
 from torch import Tensor
 
-from chapter_07_attention_mechanism.figures.cells import DARK, WEIGHT_MAP, weight_grid
+from chapter_07_attention_mechanism.figures.cells import DARK, GREY, WEIGHT_MAP, weight_grid
 from chapter_08_transformer_vanilla.attention_analysis import ROLES
-from chapter_08_transformer_vanilla.figures import READ, WRITTEN
 from utils.plotting import new_figure
 
 from matplotlib.axes import Axes
@@ -75,11 +74,11 @@ def training(history: list[dict]) -> Figure:
     """Draw losses, BLEU where it was measured, and the rate over training."""
     figure, panels = new_figure(10, 3.1, ncols=3)
     steps = [row["step"] for row in history]
-    curve(panels[0], steps, history, "train_loss", READ, "training, smoothed labels")
-    curve(panels[0], steps, history, "validation_loss", WRITTEN, "validation")
+    curve(panels[0], steps, history, "train_loss", GREY, "training, smoothed labels")
+    curve(panels[0], steps, history, "validation_loss", DARK, "validation")
     panels[0].set(xlabel="step", ylabel="loss (nats a token)")
     panels[0].legend(frameon=False, fontsize=8)
-    curve(panels[1], steps, history, "validation_bleu", WRITTEN, "")
+    curve(panels[1], steps, history, "validation_bleu", DARK, "")
     panels[1].set(xlabel="step", ylabel="BLEU on validation, greedy", ylim=(0, None))
     curve(panels[2], steps, history, "lr", DARK, "")
     panels[2].set(xlabel="step", ylabel="learning rate", ylim=(0, None))

@@ -51,6 +51,10 @@ def test_what_norms_do_before_training():
     pre, post = (stream_gradients(norm, 8) for norm in ("pre", "post"))
     assert len(pre) == len(post) == 9
     assert pre[0] > 1.2 * pre[-1] and post[0] < 0.7 * post[-1]
+    straight = stream_gradients("pre", 8, through_branches=False)
+    assert straight == pytest.approx([straight[-1]] * 9, rel=1e-5), "nothing stands across pre-norm's stream"
+    straight = stream_gradients("post", 8, through_branches=False)
+    assert straight == sorted(straight) and straight[0] < 0.2 * straight[-1]
     assert first_step_change("post", 8) > 1.5 * first_step_change("pre", 8)
     assert first_step_change("pre", 2, lr=0.0) == 0
 
@@ -80,6 +84,6 @@ def test_figures_show_what_was_measured():
 def test_norms_are_measured_at_every_depth_up_to_the_layers():
     gradients, changes, final = visualize.measure_norms(n_layers=3, n_seeds=2)
     for norm in ("pre", "post"):
-        assert len(gradients[norm]) == 4 and list(changes[norm]) == [1, 2, 4]
+        assert len(gradients[norm]) == len(gradients[f"{norm}_straight"]) == 4 and list(changes[norm]) == [1, 2, 4]
         wanted = sum(first_step_change(norm, 2, visualize.RATE, seed=seed) for seed in range(2)) / 2
         assert final[f"{norm}_change_2"] == pytest.approx(wanted, rel=1e-4) and final[f"{norm}_change_2_std"] > 0
