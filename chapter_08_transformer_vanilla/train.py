@@ -4,7 +4,7 @@
     python chapter_08_transformer_vanilla/train.py    # German to English, Multi30k: on 2 CPU cores about 65 min
     python chapter_08_transformer_vanilla/train.py --pair en-de    # the other way round: 65 min
     python chapter_08_transformer_vanilla/train.py --pair zh-en    # Chinese to English, Tatoeba: 40 min
-    python chapter_08_transformer_vanilla/train.py --dataset toy --max_steps 300 --vocab_size 400    # offline: 1 min
+    python chapter_08_transformer_vanilla/train.py --dataset toy    # a small model, without a download: 1 min
     python chapter_08_transformer_vanilla/train.py --resume    # after an interruption, to the same numbers
     torchrun --nproc_per_node=2 chapter_08_transformer_vanilla/train.py    # each batch shared by 2 processes
 """
@@ -54,8 +54,9 @@ RECIPES = {  # each task's defaults
         "dropout": 0.3,
     },
 }
-VARIANTS = {  # where a pair's recipe differs
+VARIANTS = {  # where a pair's or a data set's recipe differs
     "zh-en": {"max_steps": 3600},  # 34 epochs of Tatoeba, whose sentences are shorter
+    "toy": {"max_steps": 300, "batch_size": 1000, "vocab_size": 400, "d_model": 64, "dropout": 0.1},
 }
 TINY = {"dataset": "toy", "max_steps": 4, "batch_size": 200, "vocab_size": 320, "d_model": 8, "n_heads": 2, "d_ff": 8}
 TINY |= {"n_encoder_layers": 1, "n_decoder_layers": 1, "save_every": 2, "beam": 2, "amp": "off"}
@@ -65,7 +66,7 @@ STRIDE = 1_000_003  # between the seeds of two steps
 def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     known = parser.parse_known_args(argv)[0]
-    parser.set_defaults(**RECIPES[known.task] | VARIANTS.get(known.pair, {}))
+    parser.set_defaults(**RECIPES[known.task] | VARIANTS.get(known.pair, {}) | VARIANTS.get(known.dataset, {}))
     args = begin(parser, argv, dry_run=TINY)
     check_flags_fit(args)
     with process_group(args.device):
