@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             row |= {f"{name}_bytes": torch_peak(partial(step, call, x)) for name, call in calls.items()}
         rows.append(row)
     longest = max(args.lengths)
-    final = {"by_length": rows} | race_multi_head(
+    final = {"by_length": rows} | compare_multi_head(
         args.batch_size, longest, args.width, args.n_heads, args.rounds, args.device
     )
     last = rows[-1]
@@ -100,7 +100,7 @@ def step(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.autograd.grad(call(x).square().mean(), x)[0]
 
 
-def race_multi_head(
+def compare_multi_head(
     batch_size: int, length: int, width: int, n_heads: int, rounds: int, device: torch.device
 ) -> dict[str, float]:
     """Time our multi-head self-attention beside nn.MultiheadAttention of the same weights; both return no weights."""

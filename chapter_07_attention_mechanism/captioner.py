@@ -11,7 +11,7 @@ CELLS = 8  # the feature map is CELLS x CELLS
 
 
 class Captioner(AttentionDecoder):
-    """Attention over the cells of a feature map, one at a time or several (Xu et al. 2015, section 3, "soft")."""
+    """Attention over the cells of a feature map, one at a time or several (Xu et al. 2015, section 4.2)."""
 
     def __init__(self, config: DecoderConfig):
         super().__init__(config)
@@ -29,9 +29,7 @@ class Captioner(AttentionDecoder):
                 )
             )
         )  # (B, 3, 64, 64) -> (B, D, 8, 8)
-        self.position = nn.Parameter(
-            0.02 * torch.randn(CELLS * CELLS, width)
-        )  # a convolution does not know where it is
+        self.position = nn.Parameter(0.02 * torch.randn(CELLS * CELLS, width))  # a convolution knows no place
         self.initial = nn.Linear(width, 2 * width)
 
     def encode(self, images: Tensor) -> tuple[Memory, tuple[Tensor, Tensor]]:

@@ -82,6 +82,22 @@ def make_attention(config: DecoderConfig) -> nn.Module:
     return Attention(SCORES[config.attention](config.hidden, config.hidden, config.hidden))
 
 
+def mix_copies(log_p: Tensor, gate: Tensor, weights: Tensor, source: Tensor) -> Tensor:
+    """Mix: write a token of one's own, or copy the one that attention points to (See et al. 2017, equation 9).
+
+    Args:
+        log_p: (B, T, V), the log-probabilities of the model's own tokens.
+        gate: (B, T, 1), the logit of writing one of these.
+        weights: (B, T, S), attention on the source's tokens (B, S).
+
+    Returns:
+        The log-probabilities (B, T, V) of the mixture.
+    """
+    own, copied = nn.functional.logsigmoid(gate), nn.functional.logsigmoid(-gate)  # (B, T, 1) each
+    pointed = torch.zeros_like(log_p).scatter_add(2, source[:, None].expand_as(weights), weights)  # (B, T, V)
+    return torch.logaddexp(own + log_p, copied + pointed.clamp(min=1e-20).log())
+
+
 class AttentionDecoder(nn.Module):
     """Writes tokens from a memory (Bahdanau et al. 2015; two layers: Wu et al. 2016, section 3).
 
@@ -123,15 +139,8 @@ class AttentionDecoder(nn.Module):
         logits = nn.functional.linear(hidden, self.embedding.weight, self.bias.to(hidden.dtype))  # (B, T, V)
         log_p = logits.float().log_softmax(dim=-1)
         if self.copy_gate is not None:
-            log_p = self._copy(log_p, self.copy_gate(both).float(), weights.float(), memory.source)
+            log_p = mix_copies(log_p, self.copy_gate(both).float(), weights.float(), memory.source)
         return log_p, (lower[0], upper[0]), weights
-
-    @staticmethod
-    def _copy(log_p: Tensor, gate: Tensor, weights: Tensor, source: Tensor) -> Tensor:
-        """Mix: write a token of one's own, or copy the one that attention points to (See et al. 2017, equation 9)."""
-        own, copied = nn.functional.logsigmoid(gate), nn.functional.logsigmoid(-gate)  # (B, T, 1) each
-        pointed = torch.zeros_like(log_p).scatter_add(2, source[:, None].expand_as(weights), weights)  # (B, T, V)
-        return torch.logaddexp(own + log_p, copied + pointed.clamp(min=1e-20).log())
 
     @torch.no_grad()
     def weights_while_writing(self, state: tuple, tokens: list[int]) -> Tensor:

@@ -24,10 +24,10 @@ PADDING = "<pad>"
 EXPLAINED = {
     "no mask": "every query looks at every key",
     "padding": "nobody looks at what only fills up the batch",
-    "causal": "no query looks at a key behind it: a decoder must not see what it has yet to write",
+    "causal": "no query looks at a key after it: a decoder must not see what it has yet to write",
     "causal and padding": "both must allow it: masks are joined with &",
     "window": "only keys nearby: the cost grows with the length, not with its square",
-    "causal window": "only keys nearby, and none behind",
+    "causal window": "only keys nearby, and none after the query",
     "distance penalty": "numbers added to the scores: far keys are not forbidden, only less welcome",
     "fully masked": "a query that may look at nothing gets weights of 0, not NaN",
 }

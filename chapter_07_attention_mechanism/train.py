@@ -117,6 +117,8 @@ def check_flags_fit(args: argparse.Namespace) -> None:
     """
     if args.task == "sort" and args.attention != RECIPES["sort"]["attention"]:
         raise UserError("--task sort is learned by self-attention alone: leave out --attention")
+    if args.task == "caption" and "none" in args.attention:
+        raise UserError("a picture is not read in an order, so no vector is its last: leave none out of --attention")
     if args.copy and args.task not in ("dates", "translate"):
         raise UserError(f"--task {args.task} reads no text that could be copied: leave out --copy")
     if args.hidden % 4:
@@ -167,7 +169,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
     add_training_flags(parser, max_steps=1000, batch_size=64, lr=1e-2)
     add_data_flag(parser)
-    parser.add_argument("--task", default="dates", choices=RECIPES, help="what to learn")
+    parser.add_argument(
+        "--task",
+        default="dates",
+        choices=RECIPES,
+        help="dates into YYYY-MM-DD, German into English, pictures into sentences, or numbers sorted",
+    )
     parser.add_argument("--dataset", default="full", choices=["full", "toy"], help="full: Multi30k; toy: made up here")
     parser.add_argument(
         "--vocabulary",

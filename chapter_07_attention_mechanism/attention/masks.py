@@ -25,7 +25,7 @@ def padding_mask(lengths: Tensor, n_keys: int) -> Tensor:
 def local_mask(
     n_queries: int, window: int, n_keys: int | None = None, causal: bool = False, device: torch.device | None = None
 ) -> Tensor:
-    """Return (T, S), bool: each query sees the keys at most `window` places away; if `causal`, only those behind it."""
+    """Return (T, S), bool: each query sees the keys at most `window` places away; if `causal`, none after it."""
     offset = query_offset(n_queries, n_keys)
     band = torch.ones(n_queries, n_queries + offset, dtype=torch.bool, device=device).triu(offset - window)
     return band.tril(offset if causal else offset + window)  # (T, S)

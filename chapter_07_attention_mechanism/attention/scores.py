@@ -28,7 +28,7 @@ class AdditiveScore(nn.Module):
 
 
 class DotScore(nn.Module):
-    """score(q, k) = q . k: no parameters; both have the same width (Luong et al. 2015, equation 8, "dot")."""
+    """score(q, k) = q . k: no parameters; both have the same width (Luong et al. 2015, section 3.1, "dot")."""
 
     def __init__(self, query_size: int, key_size: int, hidden_size: int | None = None):
         super().__init__()
@@ -43,7 +43,7 @@ class DotScore(nn.Module):
 
 
 class GeneralScore(nn.Module):
-    """score(q, k) = q . W k: the dot product after a linear map (Luong et al. 2015, equation 8, "general")."""
+    """score(q, k) = q . W k: the dot product after a linear map (Luong et al. 2015, section 3.1, "general")."""
 
     def __init__(self, query_size: int, key_size: int, hidden_size: int | None = None):
         super().__init__()
@@ -57,7 +57,7 @@ class GeneralScore(nn.Module):
 
 
 class ConcatScore(nn.Module):
-    """score(q, k) = v . tanh(W [q; k]) (Luong et al. 2015, "concat").
+    """score(q, k) = v . tanh(W [q; k]) (Luong et al. 2015, section 3.1, "concat").
 
     W [q; k] = W_q q + W_k k, so this is the additive score without its bias, W written as one matrix.
     """

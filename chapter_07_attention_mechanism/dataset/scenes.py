@@ -133,7 +133,7 @@ def draw_scenes(count: int, generator: torch.Generator, unseen: bool = False) ->
     return paint(scenes, generator), scenes
 
 
-def cell_of(figure: Figure, cells: int) -> set[int]:
+def cells_of(figure: Figure, cells: int) -> set[int]:
     """Return the cells of a `cells` x `cells` grid whose middle lies within the figure's circle, or next to it."""
     reach = figure.radius + 0.5 * math.sqrt(2) / cells
     middle = [(i + 0.5) / cells for i in range(cells)]

@@ -8,7 +8,7 @@ from torch import Tensor
 from chapter_07_attention_mechanism.baselines import nearest_sentences
 from chapter_07_attention_mechanism.captioner import CELLS, Captioner
 from chapter_07_attention_mechanism.dataset.batching import pad_targets
-from chapter_07_attention_mechanism.dataset.scenes import COLOURS, RELATIONS, SHAPES, Scene, cell_of, draw_scenes
+from chapter_07_attention_mechanism.dataset.scenes import COLOURS, RELATIONS, SHAPES, Scene, cells_of, draw_scenes
 from chapter_07_attention_mechanism.decoder import DecoderConfig
 from chapter_07_attention_mechanism.decoding import greedy
 from chapter_07_attention_mechanism.tasks.shared import attention_entropy
@@ -78,25 +78,23 @@ class Caption:
         for scene, looked_at in zip(scenes, weights.argmax(dim=-1).tolist(), strict=True):
             names = [t for t, word in enumerate(scene.sentence.split()) if word in COLOURS or word in SHAPES]
             for i, t in enumerate(names):
-                right.append(looked_at[t] in cell_of(scene.figures[i // 2], CELLS))
+                right.append(looked_at[t] in cells_of(scene.figures[i // 2], CELLS))
         return sum(right) / len(right)
 
     def validate(self, model: Captioner) -> dict[str, float]:
-        row = {"validation_exact_match": self.exact_match(model, self.validation)}
-        if self.config.attention != "none":
-            row["attention_entropy"] = attention_entropy(*self.weights(model, self.validation))
-        return row
+        return {
+            "validation_exact_match": self.exact_match(model, self.validation),
+            "attention_entropy": attention_entropy(*self.weights(model, self.validation)),
+        }
 
     def evaluate(self, model: Captioner) -> dict[str, float | int]:
-        final = {
+        return {
             "exact_match": self.exact_match(model, self.unseen),
             "exact_match_seen": self.exact_match(model, self.seen),
             "split": "test: a combination of figure, colour and relation that is never trained on",
             "test_count": len(self.unseen[1]),
+            "pointing_accuracy": self.pointing_accuracy(model, self.unseen),
         }
-        if self.config.attention != "none":
-            final["pointing_accuracy"] = self.pointing_accuracy(model, self.unseen)
-        return final
 
     def baselines(self) -> dict[str, float]:
         """Return how often the sentence of the most similar of many training pictures is right."""

@@ -85,6 +85,7 @@ def test_scores_are_compared_at_equal_budgets(tmp_path):
     [
         ("--task sort --attention dot", "leave out --attention"),
         ("--task caption --copy", "leave out --copy"),
+        ("--task caption --attention additive none", "leave none out"),
         ("--hidden 6", "--hidden 6 cannot be shared by four heads"),
     ],
 )
