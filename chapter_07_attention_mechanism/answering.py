@@ -11,7 +11,7 @@ from chapter_07_attention_mechanism.decoding import beam_search
 from chapter_07_attention_mechanism.sorter import Sorter
 from chapter_07_attention_mechanism.tasks import sort
 from chapter_07_attention_mechanism.tasks.translate import copy_unknown
-from chapter_07_attention_mechanism.vocab import BOS_ID, EOS, EOS_ID, UNK_ID, Vocabulary
+from chapter_07_attention_mechanism.vocab import BOS_ID, EOS, EOS_ID, GLUE, UNK_ID, Vocabulary
 
 
 @dataclass
@@ -53,20 +53,38 @@ def _write(model: nn.Module, vocabulary: Vocabulary, inputs: tuple, beam: int, l
     return Answer([], vocabulary.decode(tokens), weights.float().cpu(), [], len(tokens) < longest)
 
 
+def whole_words(answer: Answer) -> Answer:
+    """Put the pieces of words together: weights on a word's pieces add up, those with which it is written are averaged.
+
+    A mark such as a comma is a word of its own.
+    """
+    source, columns = _words(answer.source)
+    pieces, rows = _words(answer.pieces)
+    weights = answer.weights @ columns.T  # (T, S) @ (S, words read) -> (T, words read)
+    weights = (rows / rows.sum(dim=1, keepdim=True)) @ weights  # (words written, T) @ (T, words read)
+    return Answer(source, pieces, weights, answer.unknown, answer.ended)
+
+
+def _words(pieces: list[str]) -> tuple[list[str], Tensor]:
+    """Return the W words that P pieces make, and which piece belongs to which, (W, P), as zeros and ones."""
+    begins = [i == 0 or piece[0] == GLUE or not piece[0].isalnum() for i, piece in enumerate(pieces)]
+    number = torch.tensor(begins).cumsum(0) - 1  # (P,)
+    words = ["".join(p for p, n in zip(pieces, number.tolist(), strict=True) if n == w) for w in range(sum(begins))]
+    belongs = (torch.arange(len(words))[:, None] == number).float()  # (W, 1) == (P,) -> (W, P)
+    return [word.removeprefix(GLUE) for word in words], belongs
+
+
 @torch.no_grad()
 def answer_numbers(model: Sorter, vocabulary: Vocabulary, task: str, numbers: list[int]) -> tuple[list[str], Tensor]:
     """Sort, reverse or list numbers.
 
     Returns:
-        All tokens (T,): the numbers, the task's sign, the answer; and each head's weights (H, T, T). The row of a token
-        says where the model looked to write the one after it.
+        All tokens (T,): BOS, the numbers, the task's sign, the answer; and each head's weights (H, T, T). The row of a
+        token says where the model looked to write the one after it.
     """
-    device, n = model.head.weight.device, len(numbers)
-    tokens = torch.tensor([sort.encode(vocabulary, task, numbers, [])], device=device)
-    positions = torch.arange(n + 1, device=device)[None] - n
-    tokens = sort.continue_greedily(model, tokens, positions, n + 1)
+    tokens = torch.tensor([sort.encode(vocabulary, task, numbers, [])], device=model.head.weight.device)
+    sign = torch.tensor([len(numbers) + 1], device=tokens.device)
+    tokens = sort.continue_greedily(model, tokens, len(numbers) + 1)
     pieces = vocabulary.decode(tokens[0].tolist())
     end = pieces.index(EOS) if EOS in pieces else len(pieces)
-    tokens = tokens[:, :end]
-    positions = torch.arange(tokens.shape[1], device=device)[None] - n
-    return pieces[:end], model.look(tokens, positions, need_weights=True)[1][0].cpu()
+    return pieces[:end], model.look(tokens[:, :end], sign, need_weights=True)[1][0].cpu()

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from chapter_07_attention_mechanism import models
-from chapter_07_attention_mechanism.answering import Answer, answer_numbers, answer_picture, answer_text
+from chapter_07_attention_mechanism.answering import (
+    Answer,
+    answer_numbers,
+    answer_picture,
+    answer_text,
+    whole_words,
+)
 from chapter_07_attention_mechanism.dataset.scenes import SIDE, draw_scenes
 from chapter_07_attention_mechanism.figures import attention as figures
 from chapter_07_attention_mechanism.tasks.sort import ANSWERS, N_VALUES
@@ -75,12 +81,14 @@ def main(argv: list[str] | None = None) -> None:
 def texts(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace):
     """Yield for each text a row of the results, and the picture of its alignment."""
     for text in inputs:
-        plain = " ".join(text.split())
+        plain = " ".join(text.encode("utf-8", errors="replace").decode("utf-8").split())  # what is no text becomes ?
         pieces = list(plain) if args.task == "dates" else vocabulary.split(plain.lower())
         answer = answer_text(model, vocabulary, pieces, args.beam, args.longest)
         result = "".join(answer.pieces) if args.task == "dates" else join(answer.pieces)
-        looked = answer.pieces and model.config.attention != "none"
-        figure = figures.alignment(answer.source, answer.pieces, answer.weights) if looked else None
+        figure: Figure | None = None
+        if answer.pieces and model.config.attention != "none":
+            drawn = answer if args.task == "dates" else whole_words(answer)
+            figure = figures.alignments([(drawn.source, drawn.pieces, drawn.weights, None)])
         yield {"input": text, "answer": result, "note": note(answer)}, figure
 
 
@@ -103,7 +111,7 @@ def pictures(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: 
     for name, picture in named:
         answer = answer_picture(model, vocabulary, picture, args.beam, args.longest)
         figure: Figure | None = None
-        if answer.pieces and model.config.attention != "none":
+        if answer.pieces:
             figure = figures.caption_sheet(picture, answer.pieces, answer.weights)
         yield {"input": name, "answer": " ".join(answer.pieces), "note": note_cut(answer)}, figure
 
@@ -120,10 +128,10 @@ def lists(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: arg
             yield {"input": text, "answer": "", "note": "there is nothing to read"}, None
             continue
         pieces, weights = answer_numbers(model, vocabulary, args.operation, numbers)
-        n = len(numbers)
-        figure = figures.head_maps(pieces, weights, n) if len(pieces) <= figures.LONGEST else None
-        right = list(map(str, ANSWERS[args.operation](numbers))) == pieces[n + 1 :]
-        yield {"input": text, "answer": " ".join(pieces[n + 1 :]), "note": "" if right else "wrong"}, figure
+        sign = len(numbers) + 1
+        figure = figures.head_maps(pieces, weights, sign) if len(pieces) <= figures.LONGEST else None
+        right = list(map(str, ANSWERS[args.operation](numbers))) == pieces[sign + 1 :]
+        yield {"input": text, "answer": " ".join(pieces[sign + 1 :]), "note": "" if right else "wrong"}, figure
 
 
 def read_numbers(text: str) -> list[int]:

@@ -33,9 +33,11 @@ def wave_features(positions: Tensor, width: int) -> Tensor:
 
 
 class Sorter(nn.Module):
-    """Reads numbers, a task's sign, and what it has answered so far; predicts the answer's next number.
+    """Reads BOS, n numbers, a task's sign and what it has answered so far; predicts the answer's next number.
 
-    Positions are counted from the task's sign: the numbers stand at -n to -1, the answer at 1 and on.
+    Positions are counted from the sign: BOS stands at -(n + 1), the numbers at -n to -1, the answer at 1 and on. BOS is
+    a place to look at where no number fits. Every token hears the sign: in a single block its query has no other way to
+    know what is wanted.
     """
 
     def __init__(self, config: SorterConfig):
@@ -49,13 +51,26 @@ class Sorter(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, config.hidden), nn.GELU(), nn.Linear(config.hidden, width))
         self.head = nn.Linear(width, config.vocabulary)
 
-    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, signs: Tensor, shift: Tensor | None = None) -> Tensor:
         """Return the log-probabilities (B, T, V) of what follows each of the tokens (B, T)."""
-        return self.look(tokens, positions)[0]
+        return self.look(tokens, signs, shift)[0]
 
-    def look(self, tokens: Tensor, positions: Tensor, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Return the log-probabilities (B, T, V) and, if asked, each head's weights (B, H, T, T)."""
-        x = self.embedding(tokens) + self.position(wave_features(positions, self.config.width))  # (B, T, D)
+    def look(
+        self, tokens: Tensor, signs: Tensor, shift: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the log-probabilities (B, T, V) and, if asked, each head's weights (B, H, T, T).
+
+        Args:
+            signs: (B,), the places of the tasks' signs.
+            shift: (B,), by how much positions before the sign become smaller, and all others larger. In training
+                it acquaints the model with the positions of longer lists (Kiyono et al. 2021). None: not at all.
+        """
+        positions = torch.arange(tokens.shape[1], device=tokens.device) - signs[:, None]  # (T,) - (B, 1) -> (B, T)
+        if shift is not None:
+            positions = torch.where(positions < 0, positions - shift[:, None], positions + shift[:, None])
+        sign = tokens.gather(1, signs[:, None])  # (B, 1)
+        x = self.embedding(tokens) + self.embedding(sign)  # (B, T, D) + (B, 1, D)
+        x = x + self.position(wave_features(positions, self.config.width))  # (B, T, D)
         mask = causal_mask(tokens.shape[1], device=tokens.device)
         found, weights = self.attention(self.norm_1(x), mask=mask, need_weights=need_weights)
         x = x + found

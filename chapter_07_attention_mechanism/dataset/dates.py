@@ -16,12 +16,13 @@ from zlib import crc32
 
 import torch
 
+from chapter_07_attention_mechanism.dataset.splits import part_of
+
 MONTHS = "January February March April May June July August September October November December".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 NUMERALS = "〇一二三四五六七八九"
 FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2049, 12, 31)
 YEAR, MONTH, DAY = (0, 1, 2, 3), (5, 6), (8, 9)  # the places of their digits in YYYY-MM-DD
-TEST_SHARE = 10  # one date in so many is never trained on
 
 Piece = tuple[str, tuple[int, ...]]  # characters, and the places of the answer that each of them tells
 
@@ -128,20 +129,15 @@ def write(d: datetime.date, style: Format) -> Example:
     return Example(source, d.isoformat(), tuple(places for text, places in pieces for _ in text))
 
 
-def is_test(d: datetime.date) -> bool:
-    """Tell whether this date, in whatever format, is kept for testing."""
-    return crc32(f"test {d.isoformat()}".encode()) % TEST_SHARE == 0
-
-
 @cache
-def all_dates(test: bool) -> tuple[datetime.date, ...]:
-    """Return every date from 1950 to 2049 that is, or is not, kept for testing."""
+def all_dates(part: str) -> tuple[datetime.date, ...]:
+    """Return every date from 1950 to 2049 that, in whatever format, is for "train", "validation" or "test"."""
     days = (FIRST + datetime.timedelta(n) for n in range((LAST - FIRST).days + 1))
-    return tuple(day for day in days if is_test(day) == test)
+    return tuple(day for day in days if part_of(day.isoformat()) == part)
 
 
-def draw_examples(count: int, generator: torch.Generator, test: bool, formats: Iterable[str] = SEEN) -> list[Example]:
-    """Return `count` dates, each in one of the formats, both drawn at random."""
-    styles, days = [(SEEN | HELD_OUT)[name] for name in formats], all_dates(test)
+def draw_examples(count: int, generator: torch.Generator, part: str, formats: Iterable[str] = SEEN) -> list[Example]:
+    """Return `count` dates of a part, each in one of the formats, both drawn at random."""
+    styles, days = [(SEEN | HELD_OUT)[name] for name in formats], all_dates(part)
     which = torch.stack([torch.randint(len(x), (count,), generator=generator) for x in (days, styles)], dim=1)
     return [write(days[day], styles[style]) for day, style in which.tolist()]

@@ -23,8 +23,7 @@ UNKNOWN_SHARE = 0.05
 
 def date_vocabulary() -> Vocabulary:
     """Every character that a date is written with, in any format, and those of the answers."""
-    days = [day for day in all_dates(test=False) if day.day < 29]
-    texts = (write(day, style).source for style in SEEN.values() for day in days[::13])
+    texts = (write(day, style).source for style in SEEN.values() for day in all_dates("train")[::13])
     return Vocabulary.of_characters(chain(texts, ["-"]))  # the answer's mark occurs in no question
 
 
@@ -36,9 +35,9 @@ class Dates:
         self.config = DecoderConfig(len(self.vocabulary), **config)
         self.batch_size, self.device = batch_size, device
         generator = torch.Generator().manual_seed(1)
-        self.validation = draw_examples(200, generator, test=False)
-        self.test = draw_examples(test_count, generator, test=True)
-        self.held_out = draw_examples(test_count, generator, test=True, formats=HELD_OUT)
+        self.validation = draw_examples(200, generator, "validation")
+        self.test = draw_examples(test_count, generator, "test")
+        self.held_out = draw_examples(test_count, generator, "test", HELD_OUT)
 
     def build(self) -> Seq2Seq:
         return Seq2Seq(self.config)
@@ -51,7 +50,7 @@ class Dates:
 
     def batch(self) -> tuple[tuple, Tensor]:
         """Draw dates; some characters that tell nothing become unknown, so that the unknown comes to tell nothing."""
-        examples = draw_examples(self.batch_size, torch.default_generator, test=False)
+        examples = draw_examples(self.batch_size, torch.default_generator, "train")
         source, lengths, target = self.tensors(examples)
         tells, _ = pad([[bool(places) for places in example.tells] for example in examples])  # (B, S)
         hidden = (tells == 0) & (source.cpu() != PAD_ID) & (torch.rand(tells.shape) < UNKNOWN_SHARE)

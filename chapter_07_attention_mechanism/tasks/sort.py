@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from chapter_07_attention_mechanism.dataset.batching import pad
+from chapter_07_attention_mechanism.dataset.splits import part_of
 from chapter_07_attention_mechanism.sorter import Sorter, SorterConfig
-from chapter_07_attention_mechanism.vocab import EOS_ID, PAD_ID, Vocabulary
+from chapter_07_attention_mechanism.vocab import BOS_ID, EOS_ID, PAD_ID, Vocabulary
 from utils.evaluating import evaluating
 
 ANSWERS: dict[str, Callable[[list[int]], list[int]]] = {
@@ -27,18 +28,31 @@ def sort_vocabulary() -> Vocabulary:
     return Vocabulary([*ANSWERS, *map(str, range(N_VALUES))])
 
 
+def draw_lists(count: int, lengths: range, generator: torch.Generator, part: str) -> list[list[int]]:
+    """Return lists of numbers, of random lengths, that in whatever order are for "train", "validation" or "test"."""
+    return [_draw_list(lengths, generator, part) for _ in range(count)]
+
+
+def _draw_list(lengths: range, generator: torch.Generator, part: str) -> list[int]:
+    length = int(torch.randint(lengths.start, lengths.stop, (), generator=generator))
+    while True:
+        numbers = torch.randint(N_VALUES, (length,), generator=generator).tolist()
+        if part_of(str(sorted(numbers))) == part:
+            return numbers
+
+
 def encode(vocabulary: Vocabulary, task: str, numbers: list[int], answer: list[int]) -> list[int]:
-    """Return the tokens: the numbers, the task's sign, the answer."""
-    return vocabulary.encode([*map(str, numbers), task, *map(str, answer)])
+    """Return the tokens: BOS, the numbers, the task's sign, the answer."""
+    return [BOS_ID, *vocabulary.encode([*map(str, numbers), task, *map(str, answer)])]
 
 
-def continue_greedily(model: Sorter, tokens: Tensor, positions: Tensor, n_steps: int) -> Tensor:
-    """Append the likeliest token so many times: (B, T) -> (B, T + n_steps)."""
+def continue_greedily(model: Sorter, tokens: Tensor, n_steps: int) -> Tensor:
+    """Append the likeliest token so many times: (B, T) -> (B, T + n_steps); the last of the T tokens is the sign."""
+    signs = torch.full((len(tokens),), tokens.shape[1] - 1, device=tokens.device)
     with torch.no_grad(), evaluating(model):
         for _ in range(n_steps):
-            following = model(tokens, positions)[:, -1].argmax(dim=-1, keepdim=True)  # (B, 1)
+            following = model(tokens, signs)[:, -1].argmax(dim=-1, keepdim=True)  # (B, 1)
             tokens = torch.cat([tokens, following], dim=1)
-            positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
     return tokens
 
 
@@ -53,61 +67,54 @@ class Sort:
     def build(self) -> Sorter:
         return Sorter(self.config)
 
-    def draw(self, count: int, generator: torch.Generator, lengths: range) -> list[list[int]]:
-        """Return lists of numbers of random lengths."""
-        sizes = torch.randint(lengths.start, lengths.stop, (count,), generator=generator).tolist()
-        return [torch.randint(N_VALUES, (size,), generator=generator).tolist() for size in sizes]
-
-    def tensors(self, rows: list[list[int]], lengths: list[int]) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, T) and their positions (B, T), counted from the sign behind so many numbers."""
-        tokens, _ = pad(rows)
-        positions = torch.arange(tokens.shape[1]) - torch.tensor(lengths)[:, None]
-        return tokens.to(self.device), positions.to(self.device)
-
     def batch(self) -> tuple[tuple, Tensor]:
-        numbers = self.draw(self.batch_size, torch.default_generator, TRAINED)
+        numbers = draw_lists(self.batch_size, TRAINED, torch.default_generator, "train")
         which = torch.randint(len(ANSWERS), (self.batch_size,)).tolist()
         rows = []
         for task, row in zip(which, numbers, strict=True):
             name = list(ANSWERS)[task]
             rows.append([*encode(self.vocabulary, name, row, ANSWERS[name](row)), EOS_ID])
-        tokens, positions = self.tensors(rows, [len(row) for row in numbers])
-        targets = tokens[:, 1:].masked_fill(positions[:, :-1] < 0, PAD_ID)  # only the answer is learned
-        return (tokens[:, :-1], positions[:, :-1]), targets
+        tokens = pad(rows)[0]  # (B, T + 1)
+        signs = torch.tensor([len(row) + 1 for row in numbers])  # (B,)
+        shift = torch.randint(TESTED[-1] - TRAINED[-1] + 1, (self.batch_size,))
+        listed = torch.arange(tokens.shape[1] - 1) < signs[:, None]  # (B, T)
+        targets = tokens[:, 1:].masked_fill(listed, PAD_ID)  # only the answer is learned
+        tokens, signs, shift, targets = (t.to(self.device) for t in (tokens, signs, shift, targets))
+        return (tokens[:, :-1], signs, shift), targets
 
     def exact_match(self, model: Sorter, task: str, numbers: list[list[int]]) -> float:
         """Return the share of lists that are answered without a fault; all of one length."""
         length = len(numbers[0])
-        rows = [encode(self.vocabulary, task, row, []) for row in numbers]
-        tokens = continue_greedily(model, *self.tensors(rows, [length] * len(numbers)), length + 1)
+        tokens = torch.tensor([encode(self.vocabulary, task, row, []) for row in numbers], device=self.device)
+        tokens = continue_greedily(model, tokens, length + 1)  # (B, 2 length + 3)
         right = 0
-        for row, answer in zip(numbers, tokens[:, length + 1 :].tolist(), strict=True):
+        for row, answer in zip(numbers, tokens[:, length + 2 :].tolist(), strict=True):
             wanted = self.vocabulary.encode([*map(str, ANSWERS[task](row))]) + [EOS_ID]
             right += answer[: len(wanted)] == wanted
         return right / len(numbers)
 
-    def by_length(self, model: Sorter, count: int, lengths: range) -> list[dict]:
+    def by_length(self, model: Sorter, count: int, lengths: range, part: str) -> list[dict]:
         """Return, for each length, the share of faultless answers to `count` lists in each task."""
         generator = torch.Generator().manual_seed(1)
         rows = []
         for length in lengths:
-            numbers = self.draw(count, generator, range(length, length + 1))
+            numbers = draw_lists(count, range(length, length + 1), generator, part)
             rows.append({"length": length} | {task: self.exact_match(model, task, numbers) for task in ANSWERS})
         return rows
 
     def validate(self, model: Sorter) -> dict[str, float]:
-        rows = self.by_length(model, 20, TRAINED)
+        rows = self.by_length(model, 20, TRAINED, "validation")
         return {"validation_exact_match": sum(row[task] for row in rows for task in ANSWERS) / len(rows) / len(ANSWERS)}
 
     def evaluate(self, model: Sorter) -> dict:
         count = max(1, self.test_count // len(TRAINED))
-        rows = self.by_length(model, count, TESTED)
+        rows = self.by_length(model, count, TESTED, "test")
         inside = [row for row in rows if row["length"] in TRAINED]
         means = {f"exact_match_{task}": sum(row[task] for row in inside) / len(inside) for task in ANSWERS}
         return {
             "exact_match": sum(means.values()) / len(means),
             **means,
-            "split": "test: new lists as long as those of training",
+            "split": "test: lists, as long as those of training, that are never trained on in any order",
             "trained_up_to": TRAINED[-1],
             "test_count": count * len(inside) * len(ANSWERS),
             "by_length": rows,
@@ -117,7 +124,7 @@ class Sort:
         """Return how many lists are answered by repeating them as they stand, at the lengths of training."""
         generator, right, total = torch.Generator().manual_seed(1), 0, 0
         for length in TRAINED:
-            for row in self.draw(self.test_count // len(TRAINED) + 1, generator, range(length, length + 1)):
+            for row in draw_lists(self.test_count // len(TRAINED) + 1, range(length, length + 1), generator, "test"):
                 right += sum(answer(row) == row for answer in ANSWERS.values())
                 total += len(ANSWERS)
         return {"exact_match_baseline": right / total}

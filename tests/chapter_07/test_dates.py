@@ -40,7 +40,7 @@ def test_formats_are_written_as_people_write_them():
 @pytest.mark.parametrize("name", ALL)
 def test_characters_tell_what_they_are_said_to_tell(name):
     """Read the date back from nothing but the characters that tell it."""
-    for d in all_dates(test=True)[::40]:
+    for d in all_dates("test")[::40]:
         example = write(d, ALL[name])
         assert example.target == d.isoformat() and len(example.tells) == len(example.source)
         for places in (YEAR, MONTH, DAY):
@@ -59,7 +59,7 @@ def test_characters_tell_what_they_are_said_to_tell(name):
 
 def test_every_character_of_questions_and_answers_is_known():
     vocabulary, generator = date_vocabulary(), torch.Generator().manual_seed(0)
-    for example in draw_examples(2000, generator, test=True):
+    for example in draw_examples(2000, generator, "test"):
         for text in (example.source, example.target):
             assert "".join(vocabulary.decode(vocabulary.encode(text))) == text
 
@@ -67,7 +67,7 @@ def test_every_character_of_questions_and_answers_is_known():
 def test_what_becomes_unknown_in_training_tells_nothing():
     task = Dates({"embedding": 8, "hidden": 8, "attention": "additive"}, 500, torch.device("cpu"), test_count=10)
     torch.manual_seed(0)
-    examples = draw_examples(500, torch.default_generator, test=False)
+    examples = draw_examples(500, torch.default_generator, "train")
     torch.manual_seed(0)
     (source, lengths, _), _ = task.batch()
     hidden = []
@@ -87,15 +87,19 @@ def test_an_oracle_scores_1(monkeypatch):
 
 
 def test_no_test_date_is_trained_on_and_no_held_out_format_is_seen():
-    generator = torch.Generator().manual_seed(0)
-    train = draw_examples(3000, generator, test=False)
-    test = draw_examples(3000, generator, test=True)
-    assert not {e.target for e in train} & {e.target for e in test}
+    dates = {part: set(all_dates(part)) for part in ("train", "validation", "test")}
+    assert len(set().union(*dates.values())) == sum(map(len, dates.values())) == 36525
+    assert all(0.09 < len(dates[part]) / 36525 < 0.11 for part in ("validation", "test"))
     assert not set(SEEN) & set(HELD_OUT)
-    assert {e.target for e in test} <= {d.isoformat() for d in all_dates(test=True)}
-    assert 0.09 < len(all_dates(test=True)) / len(all_dates(test=True) + all_dates(test=False)) < 0.11
+    generator = torch.Generator().manual_seed(0)
+    for part, days in dates.items():
+        assert {e.target for e in draw_examples(1000, generator, part)} <= {d.isoformat() for d in days}
+    task = Dates({"embedding": 8, "hidden": 8, "attention": "additive"}, 500, torch.device("cpu"), test_count=500)
+    _, targets = task.batch()
+    trained = {"".join(task.vocabulary.decode(row[:-1].tolist())) for row in targets}
+    assert not trained & {e.target for e in task.test + task.held_out + task.validation} and len(trained) > 400
 
 
 def test_the_same_seed_draws_the_same_dates():
-    first, again = (draw_examples(50, torch.Generator().manual_seed(3), test=False) for _ in range(2))
+    first, again = (draw_examples(50, torch.Generator().manual_seed(3), "train") for _ in range(2))
     assert first == again and len(set(first)) > 45

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from chapter_07_attention_mechanism import inference, models
-from chapter_07_attention_mechanism.answering import answer_numbers, answer_text
+from chapter_07_attention_mechanism.answering import Answer, answer_numbers, answer_text, whole_words
 from chapter_07_attention_mechanism.decoder import DecoderConfig
 from chapter_07_attention_mechanism.sorter import Sorter, SorterConfig
 from chapter_07_attention_mechanism.tasks.sort import sort_vocabulary
@@ -21,6 +21,7 @@ AWKWARD = {
     "spaces": " \t\n ",
     "mixed": "Ein 猫 und قطة, кот & $x_1$ 😀 \u0301 \x07 <unk> <pad>",
     "long": "ein Hund und " * 167,
+    "no UTF-8": "ein \udc80 Hund",
     "one word": "Donaudampfschifffahrtsgesellschaftskapitän" * 20,
 }
 
@@ -78,6 +79,14 @@ def test_answers_come_with_a_row_of_weights_for_each_piece():
     torch.testing.assert_close(answer.weights.sum(-1), torch.ones(len(answer.pieces)))
 
 
+def test_pieces_become_words():
+    """Read: ein, hund + e, and a comma; written: dogs, of two pieces, and a comma."""
+    weights = torch.tensor([[0.1, 0.6, 0.2, 0.1], [0.3, 0.4, 0.2, 0.1], [0.0, 0.0, 0.1, 0.9]])
+    answer = whole_words(Answer(["▁ein", "▁hund", "e", ","], ["▁dog", "s", ","], weights, [], True))
+    assert answer.source == ["ein", "hunde", ","] and answer.pieces == ["dogs", ","]
+    torch.testing.assert_close(answer.weights, torch.tensor([[0.2, 0.7, 0.1], [0.0, 0.1, 0.9]]))
+
+
 def test_a_model_without_attention_answers_too():
     vocabulary = models.untrained("translate", CPU)[1]
     model = models.BUILDERS["translate"](DecoderConfig(len(vocabulary), 8, 8, "none").__dict__).eval()
@@ -89,5 +98,5 @@ def test_rows_of_the_sorter_say_where_it_looked_for_the_next_number():
     vocabulary = sort_vocabulary()
     model = Sorter(SorterConfig(len(vocabulary), width=8, n_heads=2, hidden=8)).eval()
     pieces, weights = answer_numbers(model, vocabulary, "reverse", [4, 30, 4])
-    assert pieces[:4] == ["4", "30", "4", "reverse"] and len(pieces) <= 8
+    assert pieces[:5] == ["<bos>", "4", "30", "4", "reverse"] and len(pieces) <= 9
     assert weights.shape == (2, len(pieces), len(pieces)) and weights.triu(1).eq(0).all()

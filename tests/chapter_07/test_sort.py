@@ -5,8 +5,8 @@
 import torch
 
 from chapter_07_attention_mechanism.sorter import Sorter, SorterConfig, wave_features
-from chapter_07_attention_mechanism.tasks.sort import ANSWERS, Sort
-from chapter_07_attention_mechanism.vocab import EOS_ID, PAD_ID
+from chapter_07_attention_mechanism.tasks.sort import ANSWERS, Sort, draw_lists
+from chapter_07_attention_mechanism.vocab import BOS_ID, EOS_ID, PAD_ID
 
 CPU = torch.device("cpu")
 TASK = Sort({"width": 8, "n_heads": 2, "hidden": 8}, batch_size=50, device=CPU, test_count=30)
@@ -14,14 +14,30 @@ TASK = Sort({"width": 8, "n_heads": 2, "hidden": 8}, batch_size=50, device=CPU, 
 
 def test_targets_are_the_answers():
     torch.manual_seed(0)
-    (tokens, positions), targets = TASK.batch()
-    for row, places, wanted in zip(tokens, positions, targets, strict=True):
-        sign = int((places == 0).nonzero())
+    (tokens, signs, shift), targets = TASK.batch()
+    assert set(shift.tolist()) <= set(range(13)) and len(shift.unique()) > 8
+    for row, sign, wanted in zip(tokens, signs.tolist(), targets, strict=True):
         task = TASK.vocabulary.pieces[row[sign]]
-        numbers = [int(piece) for piece in TASK.vocabulary.decode(row[:sign].tolist())]
+        assert row[0] == BOS_ID
+        numbers = [int(piece) for piece in TASK.vocabulary.decode(row[1:sign].tolist())]
         answer = TASK.vocabulary.encode(map(str, ANSWERS[task](numbers))) + [EOS_ID]
         assert wanted[:sign].eq(PAD_ID).all() and wanted[sign : sign + len(answer)].tolist() == answer
         assert wanted[sign + len(answer) :].eq(PAD_ID).all()
+
+
+def test_no_list_is_trained_on_and_tested_in_any_order():
+    drawn = {}
+    for part in ("train", "validation", "test"):
+        lists = draw_lists(300, range(2, 4), torch.Generator().manual_seed(0), part)
+        assert {len(numbers) for numbers in lists} == {2, 3} and len(set(sum(lists, []))) > 20
+        drawn[part] = {tuple(sorted(numbers)) for numbers in lists}
+    assert len(set().union(*drawn.values())) == sum(map(len, drawn.values()))
+    torch.manual_seed(0)
+    for _ in range(5):
+        (tokens, signs, _), _ = TASK.batch()
+        for row, sign in zip(tokens, signs.tolist(), strict=True):
+            numbers = TASK.vocabulary.decode(row[1:sign].tolist())
+            assert tuple(sorted(map(int, numbers))) not in drawn["test"] | drawn["validation"]
 
 
 def test_answers():
@@ -40,14 +56,14 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.task, self.fault = task, fault
 
-    def forward(self, tokens, positions):
+    def forward(self, tokens, signs):
         log_p = torch.full((*tokens.shape, len(TASK.vocabulary)), -9.0)
-        for b, (row, places) in enumerate(zip(tokens, positions, strict=True)):
-            sign = int((places == 0).nonzero())
-            numbers = [int(piece) for piece in TASK.vocabulary.decode(row[:sign].tolist())]
+        for b, (row, sign) in enumerate(zip(tokens, signs.tolist(), strict=True)):
+            numbers = [int(piece) for piece in TASK.vocabulary.decode(row[1:sign].tolist())]
             answer = TASK.vocabulary.encode(map(str, ANSWERS[self.task](numbers))) + [EOS_ID] * 30
-            log_p[b, -1, answer[int(places[-1])]] = 0.0
-            if self.fault and places[-1] == 1:
+            written = len(row) - 1 - sign
+            log_p[b, -1, answer[written]] = 0.0
+            if self.fault and written == 1:
                 log_p[b, -1, 5] = 1.0
         return log_p
 
@@ -72,11 +88,34 @@ def test_a_shift_of_positions_is_one_rotation():
 
 def test_the_answer_cannot_see_what_follows():
     model = Sorter(SorterConfig(len(TASK.vocabulary), 8, 2, 8)).eval()
-    (tokens, positions), _ = TASK.batch()
+    (tokens, signs, shift), _ = TASK.batch()
     changed = tokens.clone()
     changed[:, -1] = 5
-    before, after = model(tokens, positions), model(changed, positions)
+    before, after = model(tokens, signs, shift), model(changed, signs, shift)
     assert torch.equal(before[:, :-1], after[:, :-1])
-    weights = model.look(tokens, positions, need_weights=True)[1]
-    torch.testing.assert_close(model.look(tokens, positions, True)[0], before, atol=1e-5, rtol=0)
+    weights = model.look(tokens, signs, shift, need_weights=True)[1]
+    torch.testing.assert_close(model.look(tokens, signs, shift, True)[0], before, atol=1e-5, rtol=0)
     assert weights.shape == (50, 2, tokens.shape[1], tokens.shape[1]) and weights.triu(1).eq(0).all()
+
+
+def test_every_place_hears_the_sign():
+    model = Sorter(SorterConfig(len(TASK.vocabulary), 8, 2, 8)).eval()
+    (tokens, signs, _), _ = TASK.batch()
+    other = tokens.scatter(1, signs[:, None], TASK.vocabulary.ids["sort"])
+    hears = (model(other, signs) != model(tokens, signs)).any(dim=-1)  # (B, T)
+    unlike = (other != tokens).any(dim=1)
+    assert hears[unlike].all() and not hears[~unlike].any() and 0 < unlike.sum() < 50
+
+
+def test_a_shift_leaves_list_and_answer_as_far_from_their_mirror_images():
+    """Reversing asks for position -(p + 1) from position p, however far list and answer are apart."""
+    model = Sorter(SorterConfig(len(TASK.vocabulary), 8, 2, 8)).eval()
+    seen = []
+    model.position.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    tokens, signs = torch.full((1, 8), 9), torch.tensor([4])
+    model(tokens, signs, torch.tensor([10]))
+    torch.testing.assert_close(seen[0][0], wave_features(torch.tensor([-14, -13, -12, -11, 10, 11, 12, 13]), 8))
+    model(tokens, signs, torch.tensor([0]))
+    model(tokens, signs)
+    torch.testing.assert_close(seen[1][0], wave_features(torch.arange(-4, 4), 8))
+    assert torch.equal(seen[1], seen[2])
