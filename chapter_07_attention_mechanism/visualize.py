@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from chapter_07_attention_mechanism import models
-from chapter_07_attention_mechanism.answering import answer_numbers, answer_picture, answer_text
-from chapter_07_attention_mechanism.dataset.dates import HELD_OUT, SEEN, all_dates, write
+from chapter_07_attention_mechanism.answering import Answer, answer_numbers, answer_picture, answer_text, whole_words
+from chapter_07_attention_mechanism.dataset.dates import HELD_OUT, SEEN, Example, all_dates, write
 from chapter_07_attention_mechanism.dataset.scenes import draw_scenes
 from chapter_07_attention_mechanism.figures import attention as figures
 from chapter_07_attention_mechanism.figures import lookup, structure, writing
+from chapter_07_attention_mechanism.figures.ribbons import ribbons
 from chapter_07_attention_mechanism.tasks.dates import Dates
 from chapter_07_attention_mechanism.tasks.sort import Sort
 from chapter_07_attention_mechanism.tasks.translate import Translate
@@ -64,7 +65,6 @@ def main(argv: list[str] | None = None) -> None:
 def theory(args: argparse.Namespace) -> list[Path]:
     """The pictures of the README's theory; nothing in them was trained."""
     generator = torch.Generator().manual_seed(args.seed)
-    examples = [write(all_dates(test=True)[i], (SEEN | HELD_OUT)[name]) for name, i in DATES.items()]
     images, scenes = draw_scenes(8, generator)
     three = next(i for i, scene in enumerate(scenes) if len(scene.figures) == 3)
     drawn = {
@@ -75,39 +75,40 @@ def theory(args: argparse.Namespace) -> list[Path]:
         "temperature": lookup.temperature(SCORES, [0.25, 1, 4]),
         "heads": structure.heads(),
         "self_and_cross": structure.self_and_cross(),
+        "sorting": structure.sorting([3, 1, 3]),
         "cost": structure.cost([16, 32, 64, 128, 256, 512, 1024]),
         "explanation": structure.explanation(),
         "beam": writing.beam_tree(),
         "copying": writing.copying(OWN, POINTED, GATE),
-        "known_alignment": writing.known_alignment(examples),
+        "known_alignment": writing.known_alignment(date_examples()),
         "scene": writing.scene_in_cells(images[three], scenes[three]),
     }
     return [save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items()]
 
 
+def cover(args: argparse.Namespace) -> list[Path]:
+    """Two dates and a sentence, with ribbons from what is written to what was read."""
+    answers = [answer for _, answer in date_answers(args)[:2]] + sentence_answers(args)[1:]
+    panels = [(answer.source, answer.pieces, answer.weights) for answer in answers]
+    return [save_figure(ribbons(panels), args.out_dir / "cover.png")]
+
+
 def dates(args: argparse.Namespace) -> list[Path]:
-    """Where the model looks for each digit of a date."""
-    model, vocabulary = load("dates", args)
-    written = []
-    for name, i in DATES.items():
-        source = list(write(all_dates(test=True)[i], (SEEN | HELD_OUT)[name]).source)
-        answer = answer_text(model, vocabulary, source, beam=1, longest=args.longest)
-        figure = figures.alignment(answer.source, answer.pieces, answer.weights)
-        written.append(save_figure(figure, args.out_dir / f"dates_{name.replace(' ', '_')}.png"))
-    return written
+    """Where the model looks for each digit of a date, and, outlined, the places where it can be read."""
+    panels = []
+    for example, answer in date_answers(args):
+        known = writing.places_that_tell(example) if "".join(answer.pieces) == example.target else None
+        panels.append((answer.source, answer.pieces, answer.weights, known))
+    return [save_figure(figures.alignments(panels), args.out_dir / "dates.png")]
 
 
 def translate(args: argparse.Namespace) -> list[Path]:
     """Alignments of two sentences, and BLEU by sentence length with and without attention."""
-    model, vocabulary = load("translate", args)
-    written = []
-    for i, sentence in enumerate(SENTENCES):
-        answer = answer_text(model, vocabulary, vocabulary.split(sentence.lower()), beam=5, longest=args.longest)
-        figure = figures.alignment(answer.source, answer.pieces, answer.weights)
-        written.append(save_figure(figure, args.out_dir / f"translate_{i}.png"))
+    panels = [(answer.source, answer.pieces, answer.weights, None) for answer in sentence_answers(args)]
     final = results("translate", args)["final"]
-    figure = figures.bleu_by_length(final["by_length"], final.get("by_length_without_attention", []))
-    return [*written, save_figure(figure, args.out_dir / "bleu_by_length.png")]
+    lengths = figures.bleu_by_length(final["by_length"], final.get("by_length_without_attention", []))
+    drawn = {"translate": figures.alignments(panels), "bleu_by_length": lengths}
+    return [save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items()]
 
 
 def caption(args: argparse.Namespace) -> list[Path]:
@@ -130,7 +131,7 @@ def sort(args: argparse.Namespace) -> list[Path]:
     for operation in ("sort", "reverse"):
         numbers = [14, 3, 27, 8, 3, 19]
         pieces, weights = answer_numbers(model, vocabulary, operation, numbers)
-        figure = figures.head_maps(pieces, weights, sign=len(numbers))
+        figure = figures.head_maps(pieces, weights, sign=len(numbers) + 1)
         written.append(save_figure(figure, args.out_dir / f"heads_{operation}.png"))
     final = results("sort", args)["final"]
     figure = figures.accuracy_by_length(final["by_length"], final["trained_up_to"])
@@ -150,12 +151,31 @@ def training(args: argparse.Namespace) -> list[Path]:
 
 PARTS = {
     "theory": theory,
+    "cover": cover,
     "dates": dates,
     "translate": translate,
     "caption": caption,
     "sort": sort,
     "training": training,
 }
+
+
+def date_examples() -> list[Example]:
+    """Return DATES as they are written in their formats."""
+    return [write(all_dates("test")[i], (SEEN | HELD_OUT)[name]) for name, i in DATES.items()]
+
+
+def date_answers(args: argparse.Namespace) -> list[tuple[Example, Answer]]:
+    """Return each of these dates, and what the model makes of it."""
+    model, vocabulary = load("dates", args)
+    return [(e, answer_text(model, vocabulary, list(e.source), beam=1, longest=args.longest)) for e in date_examples()]
+
+
+def sentence_answers(args: argparse.Namespace) -> list[Answer]:
+    """Return translations of SENTENCES, word by word."""
+    model, vocabulary = load("translate", args)
+    pieces = [vocabulary.split(sentence.lower()) for sentence in SENTENCES]
+    return [whole_words(answer_text(model, vocabulary, part, beam=5, longest=args.longest)) for part in pieces]
 
 
 def load(task: str, args: argparse.Namespace) -> tuple[nn.Module, Vocabulary]:

@@ -8,31 +8,46 @@ import torch
 from torch import Tensor
 
 from chapter_07_attention_mechanism.captioner import CELLS
-from chapter_07_attention_mechanism.figures.cells import GREY, QUERY, WEIGHT, weight_grid
+from chapter_07_attention_mechanism.figures.cells import DARK, GREY, OTHERS, QUERY, WEIGHT, weight_grid
 from utils.file_io_util import atomic_write
-from utils.plotting import COLOURS, new_figure
+from utils.plotting import new_figure
 
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 LONGEST = 60  # pieces on either side of a figure
+LETTERS = 20  # of a piece
 
 
 def shown(pieces: list[str]) -> list[str]:
-    """Make spaces visible."""
-    return [piece if piece.strip() else "␣" for piece in pieces]
+    """Make spaces visible, and the first 60 pieces no longer than 20 letters."""
+    cut = [piece if len(piece) <= LETTERS else f"{piece[: LETTERS - 1]}…" for piece in pieces[:LONGEST]]
+    return [piece if piece.strip() else "␣" for piece in cut]
 
 
-def alignment(source: list[str], written: list[str], weights: Tensor, title: str = "") -> Figure:
-    """Draw weights (T, S): a row for each piece written, a column for each piece read, 60 of each at most."""
-    source, written, weights = source[:LONGEST], written[:LONGEST], weights[:LONGEST, :LONGEST]
-    letters = max([1, *map(len, source)])
-    width, height = 1.4 + 0.26 * len(source), 0.9 + 0.26 * len(written) + 0.09 * letters
-    figure, axes = new_figure(max(3.0, width), max(1.8, height))
-    weight_grid(axes, weights, shown(written), shown(source), form=None, title=title)
-    if letters > 2:
-        axes.tick_params(axis="x", labelrotation=90)
+def alignments(panels: list[tuple[list[str], list[str], Tensor, Tensor | None]]) -> Figure:
+    """Draw side by side, for each (read, written, weights, known), the weights (T, S) with both texts.
+
+    A row is a piece written, a column a piece read, 60 of each at most. `known` (T, S), bool, says which places are
+    known to be right; they are outlined.
+    """
+    panels = [(shown(read), shown(written), *rest) for read, written, *rest in panels]
+    letters = max([1, *(len(piece) for read, *_ in panels for piece in read)])
+    columns = [len(read) + 4 for read, *_ in panels]
+    height = 0.9 + 0.26 * max(len(written) for _, written, *_ in panels) + 0.09 * letters
+    figure, axes = new_figure(
+        max(3.0, 0.26 * sum(columns) + 0.4),
+        max(1.8, height),
+        **{"ncols": len(panels), "width_ratios": columns, "squeeze": False},
+    )
+    for ax, (read, written, weights, known) in zip(axes[0], panels, strict=True):
+        weight_grid(ax, weights[:LONGEST, :LONGEST], written, read, form=None)
+        if letters > 2:
+            ax.tick_params(axis="x", labelrotation=90)
+        for t, s in [] if known is None else torch.nonzero(known[:LONGEST, :LONGEST]).tolist():
+            ax.add_patch(Rectangle((s - 0.5, t - 0.5), 1, 1, fill=False, edgecolor=DARK, linewidth=1.2))
     return figure
 
 
@@ -107,7 +122,7 @@ def bleu_by_length(rows: list[dict], without: list[dict]) -> Figure:
 def entropy_over_training(histories: dict[str, list[dict]]) -> Figure:
     """Draw the mean entropy of attention over training, a curve for each task."""
     figure, axes = new_figure(6, 3.6)
-    for (task, history), colour in zip(histories.items(), (COLOURS[4], COLOURS[0], COLOURS[2]), strict=False):
+    for (task, history), colour in zip(histories.items(), OTHERS, strict=False):
         steps = [row["step"] for row in history]
         axes.plot(steps, [row["attention_entropy"] for row in history], "o-", markersize=3, color=colour, label=task)
     axes.set(xlabel="training step", ylabel="entropy of attention (nats)", ylim=(0, None))
@@ -121,7 +136,7 @@ def accuracy_by_length(rows: list[dict], trained_up_to: int) -> Figure:
     lengths = [row["length"] for row in rows]
     axes.axvspan(min(lengths) - 0.5, trained_up_to + 0.5, color="0.93", linewidth=0)
     axes.text(trained_up_to + 0.3, 0.03, "seen in training ", ha="right", fontsize=8, color=GREY)
-    for task, colour in (("sort", COLOURS[0]), ("reverse", COLOURS[1]), ("unique", COLOURS[2])):
+    for task, colour in zip(("sort", "reverse", "unique"), OTHERS, strict=True):
         axes.plot(lengths, [row[task] for row in rows], "o-", markersize=3, color=colour, label=task)
     axes.set(xlabel="numbers in the list", ylabel="share of faultless answers", ylim=(-0.02, 1.04))
     axes.legend(frameon=False)

@@ -15,6 +15,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 QUERY, KEY, VALUE, WEIGHT = COLOURS[1], COLOURS[0], COLOURS[2], "#6F3FA0"  # orange, blue, green, purple
 DARK, GREY = "0.2", "0.55"
+OTHERS = [COLOURS[3], COLOURS[4], COLOURS[5]]  # pink, yellow, light blue: what is none of these four
 WEIGHT_MAP = LinearSegmentedColormap.from_list("weight", ["white", "#B79AD6", WEIGHT, "#35155C"])
 
 

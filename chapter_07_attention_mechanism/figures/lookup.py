@@ -13,16 +13,16 @@ from chapter_07_attention_mechanism.figures.cells import (
     DARK,
     GREY,
     KEY,
+    OTHERS,
     QUERY,
     VALUE,
     WEIGHT,
     arrow,
     blank,
     boxes,
-    tint,
     write,
 )
-from utils.plotting import COLOURS, new_figure
+from utils.plotting import new_figure
 
 from matplotlib.figure import Figure
 
@@ -109,15 +109,13 @@ def scores() -> Figure:
     axis = torch.linspace(-3, 3, 121)
     plane = torch.cartesian_prod(axis, axis)  # (N, 2)
     additive = additive_example()
-    ways = {
-        "dot product: q · k": lambda keys: keys @ Q,
-        "additive: v · tanh(q + k)": lambda keys: additive(Q[None, None], additive.prepare(keys[None]))[0, 0],
-    }
-    for axes, (title, score) in zip(panels, ways.items(), strict=True):
+    ways = [  # title, score, the largest size of one
+        ("dot product: q · k", lambda keys: keys @ Q, 9),
+        ("additive: v · tanh(q + k)", lambda keys: additive(Q[None, None], additive.prepare(keys[None]))[0, 0], 2),
+    ]
+    for axes, (title, score, largest) in zip(panels, ways, strict=True):
         values = score(plane).view(121, 121).T
-        image = axes.contourf(axis, axis, values, levels=20, cmap="PuOr_r", vmin=-9, vmax=9)
-        if "add" in title:
-            image = axes.contourf(axis, axis, values, levels=20, cmap="PuOr_r", vmin=-2, vmax=2)
+        image = axes.contourf(axis, axis, values, levels=20, cmap="Greys", vmin=-largest, vmax=3 * largest)
         figure.colorbar(image, ax=axes, shrink=0.85, label="score")
         axes.arrow(0, 0, *Q.tolist(), color=QUERY, width=0.04, head_width=0.2, length_includes_head=True)
         axes.text(2.05, 1.15, "q", color=QUERY, fontsize=12, fontweight="bold")
@@ -145,13 +143,13 @@ def scaling(widths: list[int], count: int = 2000, n_keys: int = 8) -> tuple[Figu
     figure, (left, right) = new_figure(9, 3.4, ncols=2)
     products = [sum(signs) for signs in product([-1, 1], repeat=4)]  # q_i k_i is 1 or -1: 16 equally likely cases
     values, counts = np.unique(products, return_counts=True)
-    left.bar(values, counts, width=0.9, color=tint(QUERY, 0.7))
+    left.bar(values, counts, width=0.9, color=GREY)
     for value, many in zip(values, counts, strict=True):
         left.text(value, many + 0.1, f"{many} of 16", ha="center", fontsize=9)
     left.set(xlabel="q · k of vectors of four signs", ylabel="cases", ylim=(0, 7.2), xticks=values)
     left.annotate("", (2, 6.75), (-2, 6.75), arrowprops={"arrowstyle": "<->", "color": DARK})
     left.text(0, 6.85, "−√4 to √4", ha="center", fontsize=9)
-    right.plot(widths, largest["raw"], "o-", color=COLOURS[4], label="softmax(q · k)")
+    right.plot(widths, largest["raw"], "o-", color=OTHERS[0], label="softmax(q · k)")
     right.plot(widths, largest["scaled"], "o-", color=WEIGHT, label="softmax(q · k / √d)")
     right.axhline(1 / n_keys, color=GREY, linestyle="--", linewidth=1)
     right.text(widths[0], 1 / n_keys - 0.055, "equal weights", fontsize=8, color=GREY)

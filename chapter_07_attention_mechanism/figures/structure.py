@@ -15,6 +15,7 @@ from chapter_07_attention_mechanism.figures.cells import (
     DARK,
     GREY,
     KEY,
+    OTHERS,
     QUERY,
     VALUE,
     WEIGHT,
@@ -24,7 +25,7 @@ from chapter_07_attention_mechanism.figures.cells import (
     weight_grid,
     write,
 )
-from utils.plotting import COLOURS, new_figure
+from utils.plotting import new_figure
 
 from matplotlib.figure import Figure
 
@@ -59,12 +60,12 @@ def heads() -> Figure:
     for j, (name, numbers) in enumerate(THINGS.items()):
         y = 2 - j
         write(left, -0.85, y, name, color=KEY)
-        boxes(left, 0, y, numbers[:2], COLOURS[4])
-        boxes(left, 2, y, numbers[2:], COLOURS[5])
+        boxes(left, 0, y, numbers[:2], OTHERS[0])
+        boxes(left, 2, y, numbers[2:], OTHERS[2])
     for i, word in enumerate(("red", "blue", "disc", "star")):
         write(left, 0.4 + 0.8 * i + (0.4 if i > 1 else 0), 2.65, word, fontsize=8)
-    write(left, 0.8, 3.2, "head 1", color=COLOURS[4], fontweight="bold")
-    write(left, 2.8, 3.2, "head 2", color=COLOURS[5], fontweight="bold")
+    write(left, 0.8, 3.2, "head 1", color=OTHERS[0], fontweight="bold")
+    write(left, 2.8, 3.2, "head 2", color=OTHERS[2], fontweight="bold")
     parts = {"one head, all four numbers": x, "head 1: colour": x[:, :2], "head 2: shape": x[:, 2:]}
     for axes, (title, part) in zip(panels, parts.items(), strict=True):
         weight_grid(axes, scaled_dot_product_attention(part, part, part)[1], names, names, title=title)
@@ -95,6 +96,38 @@ def self_and_cross() -> Figure:
     return figure
 
 
+def sorting(numbers: list[int]) -> Figure:
+    """The two lookups that sort a list, as tables: which places hold the last number, and which one comes next.
+
+    What has been written is counted against what was read: the mean of their signs is 0 when nothing is left.
+    """
+    written = [-1, *sorted(numbers)]  # -1 stands for the sign
+    tokens = torch.tensor([torch.inf, *numbers, *written])  # infinity stands for BOS
+    signs = torch.tensor([0.0] + [1.0] * len(numbers) + [-1.0] * len(written))
+    last = torch.tensor(written)[:, None]  # (T, 1)
+    seen = causal_mask(len(written), len(tokens))  # (T, S): of what is written, no more than there is so far
+    same = masked_softmax(9.0 * (tokens == last), seen & (signs != 0))  # (T, S)
+    rank = torch.where(tokens == torch.inf, -200.0, torch.where(tokens > last, -3 * tokens, -400.0))  # (T, S)
+    following = masked_softmax(rank, seen & (signs >= 0))
+    names = ["bos", *map(str, numbers), "sort", *map(str, sorted(numbers))]
+    answers = [f"{name} →" for name in names[len(numbers) + 1 :]]
+    figure, panels = new_figure(10.5, 2.9, ncols=2)
+    for axes, weights, title in (
+        (panels[0], same, "which places hold my number?"),
+        (panels[1], following, "which number is the next greater one?"),
+    ):
+        weight_grid(axes, weights.masked_fill(~seen, torch.nan), answers, names)
+        axes.axvline(len(numbers) + 0.5, color=GREY, linewidth=1)
+        axes.set_xlabel(title, fontsize=10)
+    end = len(names) - 0.3  # behind the last column
+    write(panels[0], end, -0.85, "mean of\nthe signs", ha="left", color=VALUE, fontsize=8)
+    for t, mean in enumerate((same @ signs).tolist()):
+        write(panels[0], end, t, f"{mean:.2f}".replace("-0.00", "0.00"), ha="left", color=VALUE)
+    for s, sign in enumerate(signs.tolist()):
+        write(panels[0], s, -1.1, {1: "+1", -1: "−1", 0: ""}[sign], color=VALUE, fontsize=8)
+    return figure
+
+
 def cost(lengths: list[int], window: int = 8) -> Figure:
     """Who looks at whom among eight tokens, counted; and how the count grows with the length."""
     figure, panels = new_figure(10, 2.9, ncols=4, width_ratios=[1, 1, 1, 1.5])
@@ -111,7 +144,7 @@ def cost(lengths: list[int], window: int = 8) -> Figure:
         "causal": [t * (t + 1) // 2 for t in lengths],
         f"window of {window}": [int(local_mask(t, window).sum()) for t in lengths],
     }
-    for (label, values), colour in zip(counts.items(), (WEIGHT, COLOURS[4], COLOURS[2]), strict=True):
+    for (label, values), colour in zip(counts.items(), (WEIGHT, OTHERS[0], OTHERS[1]), strict=True):
         panels[3].plot(lengths, values, "o-", markersize=3, color=colour, label=label)
     panels[3].set_xscale("log", base=2)
     panels[3].set(yscale="log", xlabel="length (tokens)", ylabel="scores")

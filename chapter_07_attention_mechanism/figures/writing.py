@@ -6,12 +6,11 @@ import torch
 
 from chapter_07_attention_mechanism.captioner import CELLS
 from chapter_07_attention_mechanism.dataset.dates import Example
-from chapter_07_attention_mechanism.dataset.scenes import Scene, cell_of
+from chapter_07_attention_mechanism.dataset.scenes import Scene, cells_of
 from chapter_07_attention_mechanism.figures.cells import (
     DARK,
     GREY,
-    QUERY,
-    VALUE,
+    OTHERS,
     WEIGHT,
     arrow,
     blank,
@@ -19,7 +18,7 @@ from chapter_07_attention_mechanism.figures.cells import (
     weight_grid,
     write,
 )
-from utils.plotting import COLOURS, new_figure
+from utils.plotting import new_figure
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -41,17 +40,17 @@ def beam_tree() -> Figure:
     for first, p in TREE[()].items():
         y = places[first]
         kept = first != "some"
-        arrow(axes, (1.6, 3.1), (4.2, y), VALUE if kept else GREY, 0.6 + 4 * p)
-        write(axes, 2.9, (3.1 + y) / 2, f"{p:g}", color=VALUE if kept else GREY, bbox=ON_WHITE)
+        arrow(axes, (1.6, 3.1), (4.2, y), DARK if kept else GREY, 0.6 + 4 * p)
+        write(axes, 2.9, (3.1 + y) / 2, f"{p:g}", color=DARK if kept else GREY, bbox=ON_WHITE)
         write(axes, 4.7, y, first, fontweight="bold", color=DARK if kept else GREY)
     for first in ("a", "the"):
         greedy = max(TREE[(first,)], key=TREE[(first,)].get)
         for i, (second, p) in enumerate(TREE[(first,)].items()):
             y, total = places[first] + 1.0 - i, TREE[()][first] * p
-            colour = VALUE if (first, second) == best else QUERY if (first, second) == ("a", greedy) else GREY
+            colour = DARK if (first, second) == best else OTHERS[0] if (first, second) == ("a", greedy) else GREY
             arrow(axes, (5.3, places[first]), (7.9, y), colour, 0.6 + 4 * p)
             write(axes, 6.6, (places[first] + y) / 2, f"{p:g}", color=colour, fontsize=8, bbox=ON_WHITE)
-            note = {VALUE: "  found by a beam of 2", QUERY: "  greedy ends here"}.get(colour, "")
+            note = {DARK: "  found by a beam of 2", OTHERS[0]: "  greedy ends here"}.get(colour, "")
             write(axes, 8.1, y, f"{second}   {TREE[()][first]:g} × {p:g} = {total:.3g}{note}", ha="left", color=colour)
     return figure
 
@@ -63,9 +62,9 @@ def copying(own: dict[str, float], weights: dict[str, float], gate: float) -> Fi
     own_p = torch.tensor([own.get(word, 0.0) for word in words])
     pointed = torch.tensor([weights.get(word, 0.0) for word in words])
     parts = [
-        ("its own words", [(own_p, VALUE)]),
+        ("its own words", [(own_p, OTHERS[1])]),
         ("attention on the source", [(pointed, WEIGHT)]),
-        (f"{gate:g} × own + {1 - gate:g} × copied", [(gate * own_p, VALUE), ((1 - gate) * pointed, WEIGHT)]),
+        (f"{gate:g} × own + {1 - gate:g} × copied", [(gate * own_p, OTHERS[1]), ((1 - gate) * pointed, WEIGHT)]),
     ]
     for axes, (title, layers) in zip(panels, parts, strict=True):
         bottom = torch.zeros(len(words))
@@ -87,11 +86,17 @@ def known_alignment(examples: list[Example]) -> Figure:
     lengths = [len(example.source) for example in examples]
     figure, panels = new_figure(10, 2.5, ncols=len(examples), width_ratios=lengths)
     for axes, example in zip(panels, examples, strict=True):
-        told = torch.zeros(len(example.target), len(example.source))
-        for j, places in enumerate(example.tells):
-            told[list(places), j] = 0.6
+        told = 0.6 * places_that_tell(example)
         weight_grid(axes, told, list(example.target), list(example.source.replace(" ", "␣")), form=None)
     return figure
+
+
+def places_that_tell(example: Example) -> torch.Tensor:
+    """Return (T, S), bool: which characters of the source tell each character of the answer."""
+    told = torch.zeros(len(example.target), len(example.source), dtype=torch.bool)
+    for j, places in enumerate(example.tells):
+        told[list(places), j] = True
+    return told
 
 
 def scene_in_cells(picture: torch.Tensor, scene: Scene) -> Figure:
@@ -99,11 +104,12 @@ def scene_in_cells(picture: torch.Tensor, scene: Scene) -> Figure:
     figure, axes = new_figure(4.4, 4.6)
     side = picture.shape[-1]
     axes.imshow(picture.permute(1, 2, 0).numpy(), extent=(0, CELLS, CELLS, 0), interpolation="nearest")
-    outlines = [COLOURS[4], COLOURS[5], COLOURS[3]]
-    for figure_, colour in zip(scene.figures, outlines, strict=False):
-        for cell in cell_of(figure_, CELLS):
-            corner = (cell % CELLS + 0.06, cell // CELLS + 0.06)
-            axes.add_patch(Rectangle(corner, 0.88, 0.88, fill=False, edgecolor=colour, linewidth=1.6))
+    for i, (figure_, colour) in enumerate(zip(scene.figures, OTHERS, strict=False)):
+        inset = 0.05 + 0.07 * i  # a cell may belong to two figures
+        for cell in cells_of(figure_, CELLS):
+            corner = (cell % CELLS + inset, cell // CELLS + inset)
+            side_length = 1 - 2 * inset
+            axes.add_patch(Rectangle(corner, side_length, side_length, fill=False, edgecolor=colour, linewidth=1.6))
     axes.set_xticks(range(CELLS + 1), [])
     axes.set_yticks(range(CELLS + 1), [])
     axes.grid(True, color="white", alpha=0.35, linewidth=0.6)
