@@ -16,11 +16,12 @@ from chapter_07_attention_mechanism.attention import (
     scaled_dot_product_attention,
 )
 from chapter_07_attention_mechanism.bleu import corpus_bleu
-from chapter_07_attention_mechanism.decoder import AttentionDecoder
+from chapter_07_attention_mechanism.decoder import mix_copies
 from chapter_07_attention_mechanism.decoding import beam_search
 from chapter_07_attention_mechanism.figures import lookup as lookup_figures
 from chapter_07_attention_mechanism.figures import structure, writing
 from chapter_07_attention_mechanism.tasks.shared import attention_entropy
+from chapter_07_attention_mechanism.tasks.sort import ANSWERS, N_VALUES
 from tests.conftest import ROOT
 
 README = ROOT / "chapter_07_attention_mechanism" / "README.md"
@@ -96,13 +97,22 @@ def test_heads_are_the_fast_ones():
         close(NAMES["multi_head"](x, 3), fast(torch.tensor([x], dtype=torch.float64))[0][0])
 
 
+def test_two_lookups_sort_what_the_data_sort():
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 12, 24):
+        for _ in range(20):
+            numbers = torch.randint(N_VALUES, (length,), generator=generator).tolist()
+            assert NAMES["sort_by_lookups"](numbers) == ANSWERS["sort"](numbers)
+    assert NAMES["sort_by_lookups"]([7] * 24) == [7] * 24 and NAMES["sort_by_lookups"]([]) == []
+
+
 def test_counts_are_those_of_the_mask():
     assert all(NAMES["scores_counted"](9, w) == local_mask(9, w).sum() for w in (0, 2, 20))
 
 
 def test_beam_is_the_fast_one():
     words = ["a", "the", "some", "cat", "dog", "pet"]
-    tree = NAMES["tree"] | {("some",): {"cat": 1.0}}
+    tree = NAMES["tree"]
     assert {path: tree[path] for path in writing.TREE} == writing.TREE
 
     def step(tokens, state):
@@ -130,7 +140,7 @@ def test_bleu_is_the_fast_one():
 def test_copying_is_the_fast_one():
     """Words are numbered 0 to 5; the model's own have a row of probabilities, the source's two places share a word."""
     own, source, weights, gate = torch.tensor([0.6, 0.3, 0.1, 0, 0, 0]), [3, 4, 4], [0.1, 0.5, 0.4], 0.3
-    fast = AttentionDecoder._copy(
+    fast = mix_copies(
         own.clamp(min=1e-30).log()[None, None],
         torch.logit(torch.tensor([[[gate]]])),
         torch.tensor([[weights]]),
@@ -147,6 +157,8 @@ def test_pictures_hold_the_numbers_of_the_text():
     mixture = NAMES["mixed"](visualize.OWN, source, visualize.POINTED.values(), visualize.GATE)
     assert mixture == pytest.approx(NAMES["p"])
     assert [lookup_figures.state_at([8, 4, 6], t) for t in range(3)] == NAMES["read"]([8, 4, 6])
+    drawn = [text.get_text() for text in structure.sorting([3, 1, 3]).axes[0].texts]
+    assert [text for text in drawn if text in ("-1.00", "0.33")] == [*["0.33"] * 3, "-1.00", "0.33"]  # weights, means
     context = NAMES["lookup"](NAMES["q"], NAMES["keys"], NAMES["values"])[0][0]
     w = NAMES["softmax"]([2, 1, 0])[2]
     nudged = NAMES["lookup"]([2, 1], [[1, 0], [0, 1], [1.005, -2]], NAMES["values"])[0][0]  # the score rises by 0.01
