@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--lengths", type=positive, nargs="+", default=[50, 100, 200, 400], help="of the adding problem"
     )
-    parser.add_argument("--lags", type=positive, nargs="+", default=[5, 10, 20, 40], help="of the copy task")
+    parser.add_argument("--lags", type=positive, nargs="+", default=[10, 40], help="of the copy task")
     parser.add_argument("--test_size", type=positive, default=1000, help="sequences to measure on")
     parser.add_argument("--runs", type=positive, default=3, help="seeds, from --seed on")
     tiny = {

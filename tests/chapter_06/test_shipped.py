@@ -143,6 +143,7 @@ def test_the_cells_that_had_equal_time_differ_in_nothing_else():
     own = {"cell", "lr", "max_steps"}
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in (CHAPTER / "results").glob("equal_time_*.json")]
     settings = [{name: value for name, value in run["flags"].items() if name not in own} for run in runs]
+    assert {run["flags"]["cell"] for run in runs} == {"rnn", "lstm", "gru", "mingru"}
     assert all(setting == settings[0] for setting in settings)
     seconds = [run["final"]["train_seconds"] for run in runs]
     assert max(seconds) < 1.1 * min(seconds) and max(seconds) < 26 * 60
