@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Iterable
+from statistics import median
 
 from chapter_06_rnn_lstm_seq.figures.colours import CELL_COLOURS, CELL_NAMES
 from utils.plotting import new_figure
@@ -17,17 +18,16 @@ TITLES = {
 }
 
 
-def draw_errors(final: dict, tasks: dict[str, list[int]], cells: Iterable[str]) -> Figure:
-    """Draw each cell's mean error by distance, with a bar from the mean less to the mean plus a standard deviation."""
+def draw_errors(rows: list[dict], tasks: dict[str, list[int]], cells: Iterable[str]) -> Figure:
+    """Draw each training's error by distance, one row of `rows` a dot, and a line through each cell's medians."""
     figure, panels = new_figure(9, 3.8, ncols=2)
     for axes, (task, distances) in zip(panels, tasks.items(), strict=True):
         for i, cell in enumerate(cells):
-            places = [f"{task}_{cell}_{distance}_error" for distance in distances]
-            means, spreads = [final[p] for p in places], [final[f"{p}_std"] for p in places]
+            own = [row for row in rows if row["task"] == task and row["cell"] == cell]
+            errors = [[row["error"] for row in own if row["distance"] == distance] for distance in distances]
             shifted = [d * 1.03 ** (i - 2) for d in distances]  # side by side where they would hide each other
-            axes.errorbar(
-                shifted, means, spreads, fmt="o-", ms=4, capsize=3, color=CELL_COLOURS[cell], label=CELL_NAMES[cell]
-            )
+            axes.plot(shifted, errors, "o", ms=4, color=CELL_COLOURS[cell], alpha=0.7)
+            axes.plot(shifted, [median(e) for e in errors], color=CELL_COLOURS[cell], label=CELL_NAMES[cell])
         axes.axhline(GUESSING[task], color="grey", linestyle="--", linewidth=1, label="guessing")
         axes.set_xscale("log", base=2)
         axes.set_xticks(distances, map(str, distances))

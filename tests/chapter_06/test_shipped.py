@@ -153,3 +153,10 @@ def test_the_cells_that_had_equal_time_differ_in_nothing_else():
 def test_our_layers_are_as_fast_as_torchs():
     final = json.loads((CHAPTER / "results" / "benchmark.json").read_text(encoding="utf-8"))["final"]
     assert max(final[f"{cell}_ratio"] for cell in ("lstm", "gru", "rnn")) < 1.1
+
+
+def test_lstm_and_gru_solve_sums_that_the_rnn_does_not():
+    rows = json.loads((CHAPTER / "results" / "memory_tasks.json").read_text(encoding="utf-8"))["per_seed"]
+    solved = {(row["cell"], row["distance"]) for row in rows if row["task"] == "adding" and row["solved"]}
+    for length in (50, 100, 200, 400):
+        assert {("lstm", length), ("gru", length)} <= solved and ("rnn", length) not in solved
