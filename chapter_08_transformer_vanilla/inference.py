@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
-from chapter_07_attention_mechanism.figures.attention import alignment as alignment_figure
+from chapter_07_attention_mechanism.figures.attention import alignments
 from chapter_08_transformer_vanilla.dataset import LANGUAGES, PAIRS
 from chapter_08_transformer_vanilla.shipped import UNTRAINED, load_translator
 from chapter_08_transformer_vanilla.translating import AT_ONCE, Translation, Translator
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
                 if args.alignment != "off" and part.pieces:
                     print(*alignment_lines(part), sep="\n")
                 if args.alignment == "picture" and part.pieces:
-                    figure = alignment_figure(part.source, part.pieces, part.weights)
+                    figure = alignments([(part.source, part.pieces, part.weights, None)])
                     save_figure(figure, args.out_dir / f"{args.pair}_{len(rows)}_{i + 1}.png")
     write_results(args.out_dir / f"{args.pair}.json", args, {"count": len(rows), "translations": rows})
     print(f"written to {args.out_dir}")
