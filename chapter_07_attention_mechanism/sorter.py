@@ -45,6 +45,7 @@ class Sorter(nn.Module):
         width = config.width
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, width)
+        self.segment = nn.Embedding(2, width)  # 0: read, 1: the sign and what was written (Devlin et al. 2019)
         self.position = nn.Linear(width, width, bias=False)
         self.norm_1, self.norm_2, self.norm_3 = (nn.LayerNorm(width) for _ in range(3))
         self.attention = MultiHeadAttention(width, config.n_heads)
@@ -70,6 +71,7 @@ class Sorter(nn.Module):
             positions = torch.where(positions < 0, positions - shift[:, None], positions + shift[:, None])
         sign = tokens.gather(1, signs[:, None])  # (B, 1)
         x = self.embedding(tokens) + self.embedding(sign)  # (B, T, D) + (B, 1, D)
+        x = x + self.segment((positions >= 0).long())  # (B, T, D)
         x = x + self.position(wave_features(positions, self.config.width))  # (B, T, D)
         mask = causal_mask(tokens.shape[1], device=tokens.device)
         found, weights = self.attention(self.norm_1(x), mask=mask, need_weights=need_weights)

@@ -4,6 +4,7 @@
     python chapter_07_attention_mechanism/train.py    # dates, made here, three seeds: 15 min
     python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 10 min
     python chapter_07_attention_mechanism/train.py --task sort    # sorting, reversing, listing: 10 min
+    python chapter_07_attention_mechanism/train.py --task sort --shift 0    # the same, for short lists alone
     python chapter_07_attention_mechanism/train.py --task translate    # Multi30k, with and without: 2 h on 2 CPU cores
     python chapter_07_attention_mechanism/train.py --task translate --dataset toy --max_steps 200    # no download
     python chapter_07_attention_mechanism/train.py --attention dot luong concat multihead    # other scores, one by one
@@ -30,11 +31,21 @@ from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_07_attention_mechanism.decoder import ATTENTIONS
 from chapter_07_attention_mechanism.tasks.caption import Caption
 from chapter_07_attention_mechanism.tasks.dates import Dates
-from chapter_07_attention_mechanism.tasks.sort import Sort
+from chapter_07_attention_mechanism.tasks.sort import SHIFT, Sort
 from chapter_07_attention_mechanism.tasks.translate import Translate
 from chapter_07_attention_mechanism.vocab import PAD_ID
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
-from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
+from utils.cli import (
+    add_data_flag,
+    add_training_flags,
+    amount,
+    begin,
+    natural,
+    positive,
+    run,
+    script_parser,
+    share,
+)
 from utils.device import autocast
 from utils.errors import UserError, check_finite
 from utils.results import write_results
@@ -155,7 +166,8 @@ def count_parameters(model: nn.Module) -> int:
 def make_task(args: argparse.Namespace, attention: str) -> Task:
     """Return the task that the flags describe, with its data, for models with one kind of attention."""
     if args.task == "sort":
-        return Sort({"width": args.hidden, "hidden": 4 * args.hidden}, args.batch_size, args.device, args.test_count)
+        config = {"width": args.hidden, "hidden": 4 * args.hidden}
+        return Sort(config, args.batch_size, args.device, args.test_count, args.shift)
     config = {"embedding": args.embedding, "hidden": args.hidden, "dropout": args.dropout}
     config |= {"attention": attention, "copy": args.copy and attention != "none"}
     if args.task == "translate":
@@ -195,6 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--copy", action="store_true", help="let the decoder copy what it looks at")
     parser.add_argument("--embedding", type=positive, default=64, help="width of the embeddings")
     parser.add_argument("--hidden", type=positive, default=128, help="width of the states")
+    parser.add_argument("--shift", type=natural, default=SHIFT, help="positions that list and answer draw apart (sort)")
     parser.add_argument("--dropout", type=share, default=0.1, help="share of the activations left out")
     parser.add_argument("--label_smoothing", type=share, default=0.1, help="share of the label spread evenly")
     parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")

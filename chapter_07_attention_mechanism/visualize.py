@@ -134,7 +134,10 @@ def sort(args: argparse.Namespace) -> list[Path]:
         figure = figures.head_maps(pieces, weights, sign=len(numbers) + 1)
         written.append(save_figure(figure, args.out_dir / f"heads_{operation}.png"))
     final = results("sort", args)["final"]
-    figure = figures.accuracy_by_length(final["by_length"], final["trained_up_to"])
+    unshifted = []
+    if args.results == NONE or (args.results / "sort_unshifted.json").exists():
+        unshifted = results("sort_unshifted", args)["final"]["by_length"]
+    figure = figures.accuracy_by_length(final["by_length"], final["trained_up_to"], unshifted)
     return [*written, save_figure(figure, args.out_dir / "sort_by_length.png")]
 
 
@@ -199,7 +202,7 @@ def results(task: str, args: argparse.Namespace) -> dict:
 def measure_untrained(task: str, device: torch.device) -> dict:
     """Return a results file's `history` and `final` for a tiny model with random weights."""
     config = {"embedding": 8, "hidden": 8, "attention": "additive"}
-    if task == "sort":
+    if task.startswith("sort"):
         measured = Sort({"width": 8, "hidden": 8}, 4, device, test_count=5)
     elif task == "translate":
         measured = Translate("toy", None, "subwords", 60, config, 100, device)

@@ -27,6 +27,11 @@ def shown(pieces: list[str]) -> list[str]:
     return [piece if piece.strip() else "␣" for piece in cut]
 
 
+def alignment(read: list[str], written: list[str], weights: Tensor) -> Figure:
+    """Draw the weights (T, S) of one text, written while another was read."""
+    return alignments([(read, written, weights, None)])
+
+
 def alignments(panels: list[tuple[list[str], list[str], Tensor, Tensor | None]]) -> Figure:
     """Draw side by side, for each (read, written, weights, known), the weights (T, S) with both texts.
 
@@ -130,14 +135,20 @@ def entropy_over_training(histories: dict[str, list[dict]]) -> Figure:
     return figure
 
 
-def accuracy_by_length(rows: list[dict], trained_up_to: int) -> Figure:
-    """Draw the share of faultless answers by the length of the list, for each of the sorter's tasks."""
+def accuracy_by_length(rows: list[dict], trained_up_to: int, unshifted: list[dict]) -> Figure:
+    """Draw the share of faultless answers by the length of the list, for each of the sorter's tasks.
+
+    `unshifted` are the rows, if any, of a model that was trained without shifted positions; they are dashed.
+    """
     figure, axes = new_figure(6, 3.6)
     lengths = [row["length"] for row in rows]
     axes.axvspan(min(lengths) - 0.5, trained_up_to + 0.5, color="0.93", linewidth=0)
     axes.text(trained_up_to + 0.3, 0.03, "seen in training ", ha="right", fontsize=8, color=GREY)
     for task, colour in zip(("sort", "reverse", "unique"), OTHERS, strict=True):
         axes.plot(lengths, [row[task] for row in rows], "o-", markersize=3, color=colour, label=task)
+        label = "without shifted positions" if task == "unique" and unshifted else None
+        shares = [row[task] for row in unshifted]
+        axes.plot([row["length"] for row in unshifted], shares, "--", linewidth=1, color=colour, label=label)
     axes.set(xlabel="numbers in the list", ylabel="share of faultless answers", ylim=(-0.02, 1.04))
     axes.legend(frameon=False)
     return figure

@@ -21,6 +21,7 @@ ANSWERS: dict[str, Callable[[list[int]], list[int]]] = {
 N_VALUES = 32  # numbers are from 0 to 31
 TRAINED = range(2, 13)  # lengths in training
 TESTED = range(2, 25)
+SHIFT = TESTED[-1] - TRAINED[-1]  # as far as the longest list of the test reaches beyond that of training
 
 
 def sort_vocabulary() -> Vocabulary:
@@ -59,10 +60,11 @@ def continue_greedily(model: Sorter, tokens: Tensor, n_steps: int) -> Tensor:
 class Sort:
     """The task; see `tasks`."""
 
-    def __init__(self, config: dict, batch_size: int, device: torch.device, test_count: int = 2000):
+    def __init__(self, config: dict, batch_size: int, device: torch.device, test_count: int = 2000, shift: int = SHIFT):
+        """`shift`: in training, list and answer move away from each other by a random distance up to this."""
         self.vocabulary = sort_vocabulary()
         self.config = SorterConfig(len(self.vocabulary), **config)
-        self.batch_size, self.device, self.test_count = batch_size, device, test_count
+        self.batch_size, self.device, self.test_count, self.shift = batch_size, device, test_count, shift
 
     def build(self) -> Sorter:
         return Sorter(self.config)
@@ -76,7 +78,7 @@ class Sort:
             rows.append([*encode(self.vocabulary, name, row, ANSWERS[name](row)), EOS_ID])
         tokens = pad(rows)[0]  # (B, T + 1)
         signs = torch.tensor([len(row) + 1 for row in numbers])  # (B,)
-        shift = torch.randint(TESTED[-1] - TRAINED[-1] + 1, (self.batch_size,))
+        shift = torch.randint(self.shift + 1, (self.batch_size,))
         listed = torch.arange(tokens.shape[1] - 1) < signs[:, None]  # (B, T)
         targets = tokens[:, 1:].masked_fill(listed, PAD_ID)  # only the answer is learned
         tokens, signs, shift, targets = (t.to(self.device) for t in (tokens, signs, shift, targets))

@@ -25,6 +25,12 @@ def test_targets_are_the_answers():
         assert wanted[sign + len(answer) :].eq(PAD_ID).all()
 
 
+def test_without_a_shift_positions_are_those_of_the_list():
+    unshifted = Sort({"width": 8, "n_heads": 2, "hidden": 8}, batch_size=50, device=CPU, shift=0)
+    (_, _, shift), _ = unshifted.batch()
+    assert shift.eq(0).all()
+
+
 def test_no_list_is_trained_on_and_tested_in_any_order():
     drawn = {}
     for part in ("train", "validation", "test"):
