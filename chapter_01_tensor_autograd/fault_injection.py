@@ -78,8 +78,11 @@ def start(command: list[str], resume: bool) -> subprocess.Popen:
 
 
 def finish(command: list[str], resume: bool) -> None:
-    if start(command, resume).wait():
-        raise UserError("the training that was to run to its end failed")
+    arguments = command + ["--resume"] * resume
+    done = subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if done.returncode:
+        *_, reason = ["", *done.stderr.decode(errors="replace").strip().splitlines()]  # such as that the disk is full
+        raise UserError(f"the training that was to run to its end failed: {reason.removeprefix('error: ')}")
 
 
 def kill(process: subprocess.Popen, state: Path, moments: random.Random) -> dict:
