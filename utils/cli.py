@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tqdm import tqdm
+
 from utils.data import default_data_root
 from utils.device import get_device, resolve_amp
 from utils.errors import UserError, translated
@@ -216,7 +218,7 @@ def _open_streams() -> None:
 
 def _end(message: str, status: int) -> None:
     if message:
-        print(message, file=sys.stderr)
+        tqdm.write(message, file=sys.stderr)  # on a line of its own, also where a progress bar stands
     try:
         sys.stdout.flush()
     except OSError:  # what is left cannot be written: without this Python would try again at its end

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from tqdm import tqdm
 
 from tests.conftest import ROOT, file_size_limit
 from utils import cli, data
@@ -185,6 +186,18 @@ def test_a_batch_of_one_is_explained(capsys):
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4))
     status, line = end(capsys, lambda: model(torch.zeros(1, 4)))
     assert status == 2 and "batch of one" in line and "--batch_size" in line
+
+
+def test_a_complaint_does_not_stick_to_a_progress_bar(capsys):
+    bar = tqdm(total=3, desc="training")
+
+    def main():
+        bar.update()
+        raise UserError("so")
+
+    _, shown = end(capsys, main)
+    bar.close()
+    assert "\rerror: so\n" in shown
 
 
 def test_the_disks_errors_name_the_file(tmp_path, capsys):
