@@ -82,7 +82,7 @@ RECIPES = {  # each task's defaults
     },
     "translate": {
         "attention": ["additive", "none"],
-        "max_steps": 6000,
+        "max_steps": 5000,
         "batch_size": 3000,
         "embedding": 192,
         "hidden": 320,
