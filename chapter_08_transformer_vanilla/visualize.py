@@ -20,7 +20,7 @@ from chapter_07_attention_mechanism.vocab import BOS_ID, EOS
 from chapter_08_transformer_vanilla import norm_placement
 from chapter_08_transformer_vanilla.attention_analysis import ROLES, head_roles, rollout
 from chapter_08_transformer_vanilla.dataset import PAIRS, load_pairs
-from chapter_08_transformer_vanilla.figures import learning, places, structure, trained
+from chapter_08_transformer_vanilla.figures import families, learning, places, structure, trained
 from chapter_08_transformer_vanilla.shipped import UNTRAINED, load_translator
 from chapter_08_transformer_vanilla.translating import Translator, encode_source, write
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
@@ -77,6 +77,7 @@ def theory(args: argparse.Namespace) -> list[Path]:
         "cache": structure.cache(),
         "lengths": learning.lengths(),
         "tying": learning.tying(),
+        **families.pictures(),
     }
     return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
 
