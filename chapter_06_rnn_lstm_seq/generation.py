@@ -29,12 +29,13 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     generator: torch.Generator | None = None,
+    states: list | None = None,
 ) -> Iterator[int]:
     """Yield n_tokens tokens that follow the prompt (T,), T > 0, each as soon as it is drawn.
 
-    A step costs the same however long the text already is: all the past is in the states.
+    All the past is in the states, so it is read only once. `states` are those to begin with; None: the model's own.
     """
-    device, states = model.head.weight.device, None
+    device = model.head.weight.device
     with evaluating(model):
         for part in prompt.split(CHUNK):
             logits, states = model(part[None].to(device), states)  # (1, T, V)

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 
-def angular_frequencies(d_model: int) -> Tensor:
-    """Return (D/2,), float64: the angle 10000^(-2i/D) by which the i-th pair of numbers turns from place to place.
+def angular_frequencies(d_model: int, base: float = 10000.0) -> Tensor:
+    """Return (D/2,), float64: the angle base^(-2i/D) by which the i-th pair of numbers turns from place to place.
 
-    The first pair comes round every 2 pi places, the last one only after nearly 2 pi 10,000.
+    The first pair comes round every 2 pi places, the last one only after nearly 2 pi base.
 
     Raises:
         ValueError: an odd width has no pairs.
     """
     if d_model % 2:
         raise ValueError(f"sines and cosines come in pairs: a width of {d_model} is odd")
-    return 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    return base ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
 
 
 def sinusoidal_encoding(n_positions: int, d_model: int, first: int = 0) -> Tensor:
