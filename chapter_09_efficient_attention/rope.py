@@ -1,0 +1,66 @@
+"""Rotary positions: turn each query and key by an angle that grows with its place, and scores see only the distance.
+旋转位置编码：把查询与键各转一个随位置增大的角度，打分便只取决于两者的距离。
+
+Two numbers of a vector are a point of the plane. RoPE turns the i-th pair of the vector at place p by the angle p w_i,
+with w_i = base^(-2i/d). The lengths stay, and the dot product of a query turned by p w_i and a key turned by r w_i is
+that of the query itself and the key turned by (r - p) w_i: p and r count only by their difference.
+
+Which two numbers make a pair is a convention, and weights trained with one are wrong for the other:
+
+    interleaved    (0, 1), (2, 3), (4, 5), ...              Su et al. 2021
+    half           (0, d/2), (1, d/2 + 1), ...              GPT-NeoX, and Llama's weights as Hugging Face stores them
+
+They differ by the order of the numbers alone, so reordering the rows of the projections turns one into the other.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from chapter_08_transformer_vanilla.positional_encoding import angular_frequencies
+
+
+def rotate_complex(x: Tensor, first: int = 0, base: float = 10000.0) -> Tensor:
+    """Return x (..., T, d) turned, by definition, in interleaved pairs; the first of the T places is `first`.
+
+    A pair is one complex number z, and turning it by an angle a is z e^(ia) (Su et al. 2021, equation 12).
+    """
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())  # (..., T, d/2)
+    angles = rotary_angles(x.shape[-2], x.shape[-1], first, base).to(x)  # (T, d/2)
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)  # (..., T, d)
+
+
+def rotary(x: Tensor, first: int = 0, base: float = 10000.0, interleaved: bool = False) -> Tensor:
+    """Return x (..., T, d) turned; the first of the T places is `first`.
+
+    Turning (a, b) gives (a cos - b sin, b cos + a sin) (Su et al. 2021, equation 34).
+
+    Raises:
+        ValueError: an odd d has no pairs.
+    """
+    cos, sin = rotary_table(x.shape[-2], x.shape[-1], first, base, interleaved, x.device, x.dtype)  # (T, d)
+    if interleaved:
+        a, b = x[..., 0::2], x[..., 1::2]  # (..., T, d/2)
+        turned = torch.stack([-b, a], dim=-1).flatten(-2)  # (..., T, d): x turned by a right angle
+    else:
+        a, b = x.chunk(2, dim=-1)  # (..., T, d/2)
+        turned = torch.cat([-b, a], dim=-1)  # (..., T, d)
+    return (x * cos + turned * sin).to(x.dtype)
+
+
+def rotary_angles(n_places: int, d: int, first: int, base: float) -> Tensor:
+    """Return (T, d/2), float64: by how much each pair turns at each place."""
+    places = torch.arange(first, first + n_places, dtype=torch.float64)
+    return places[:, None] * angular_frequencies(d, base)
+
+
+@lru_cache(maxsize=16)  # all layers need the same one
+def rotary_table(
+    n_places: int, d: int, first: int, base: float, interleaved: bool, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the cosines and sines (T, d) of both numbers of each pair, in float32 at least."""
+    angles = rotary_angles(n_places, d, first, base)
+    angles = angles.repeat_interleave(2, dim=-1) if interleaved else angles.repeat(1, 2)  # (T, d/2) -> (T, d)
+    dtype = torch.promote_types(dtype, torch.float32)
+    return angles.cos().to(device, dtype), angles.sin().to(device, dtype)

@@ -1,0 +1,44 @@
+"""Rotary positions: the definition, both conventions, and scores that depend on distances alone.
+旋转位置编码：定义、两种约定，以及只取决于距离的打分。
+"""
+
+import pytest
+import torch
+
+from chapter_08_transformer_vanilla.positional_encoding import shift_matrix
+from chapter_09_efficient_attention.rope import rotary, rotate_complex
+from tests.chapter_09.parity import check_equal, random
+
+
+@pytest.mark.parametrize("length,d,first,base", [(1, 2, 0, 10000.0), (5, 6, 0, 100.0), (3, 8, 1000, 500000.0)])
+def test_both_conventions_are_the_definition(length, d, first, base):
+    x = random(2, 3, length, d)
+    expected = rotate_complex(x, first, base)
+    check_equal(rotary(x, first, base, interleaved=True), expected, [x])
+    order = torch.arange(d).view(-1, 2).T.flatten()  # the first numbers of all pairs, then the second ones
+    check_equal(rotary(x[..., order], first, base), expected[..., order], [x])
+
+
+def test_a_turn_is_chapter_8s_rotation():
+    x = random(4, 6)
+    rows = [shift_matrix(-place, 6) @ x[place] for place in range(4)]
+    check_equal(rotary(x, interleaved=True), torch.stack(rows), [x])
+
+
+def test_scores_depend_on_the_distance_alone():
+    q, k = random(1, 8), random(1, 8)
+    scores = [(rotary(q, i) @ rotary(k, j).T).item() for i, j in [(3, 1), (1002, 1000), (2, 0)]]
+    assert max(scores) - min(scores) < 1e-9
+    assert abs((rotary(q, 4) @ rotary(k, 1).T).item() - scores[0]) > 1e-3
+    torch.testing.assert_close(rotary(q, 77).norm(), q.norm())
+
+
+def test_a_sequence_can_be_turned_in_parts():
+    x = random(2, 7, 4)
+    parts = torch.cat([rotary(x[:, :3]), rotary(x[:, 3:], first=3)], dim=1)
+    assert torch.equal(parts, rotary(x)) and rotary(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_an_odd_width_has_no_pairs():
+    with pytest.raises(ValueError, match="odd"):
+        rotary(torch.ones(2, 3))
