@@ -2,7 +2,9 @@
 一个问题、一个回答，以及书写时看了哪里：推断与绘图共用。
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -67,11 +69,17 @@ def whole_words(answer: Answer) -> Answer:
 
 def _words(pieces: list[str]) -> tuple[list[str], Tensor]:
     """Return the W words that P pieces make, and which piece belongs to which, (W, P), as zeros and ones."""
-    begins = [i == 0 or piece[0] == GLUE or not piece[0].isalnum() for i, piece in enumerate(pieces)]
-    number = torch.tensor(begins).cumsum(0) - 1  # (P,)
-    words = ["".join(p for p, n in zip(pieces, number.tolist(), strict=True) if n == w) for w in range(sum(begins))]
-    belongs = (torch.arange(len(words))[:, None] == number).float()  # (W, 1) == (P,) -> (W, P)
+    number = torch.tensor(word_numbers(pieces), dtype=torch.long)  # (P,)
+    n_words = len(number.unique())
+    words = ["".join(p for p, n in zip(pieces, number.tolist(), strict=True) if n == w) for w in range(n_words)]
+    belongs = (torch.arange(n_words)[:, None] == number).float()  # (W, 1) == (P,) -> (W, P)
     return [word.removeprefix(GLUE) for word in words], belongs
+
+
+def word_numbers(pieces: Sequence[str]) -> list[int]:
+    """Return for each piece which word it belongs to: 0, 0, 1, ... A mark is a word, and so is a Chinese character."""
+    begins = [p[0] == GLUE or not p[0].isalnum() or "\u4e00" <= p[0] <= "\u9fff" for p in pieces]
+    return list(accumulate(begins[1:], initial=0)) if pieces else []
 
 
 @torch.no_grad()

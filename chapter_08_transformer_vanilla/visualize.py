@@ -1,5 +1,5 @@
-"""Draw the theory's pictures, and what a trained translator does: all heads, what they are for, rollout, its training.
-画出理论部分的插图，以及训练好的翻译模型的内部：所有的头、各头的分工、注意力展开与训练曲线。
+"""Draw the theory's pictures, and a trained translator: all heads, their roles, rollout, alignments, its training.
+画出理论部分的插图，以及训练好的翻译模型的内部：所有的头、各头的分工、注意力展开、词对齐与训练曲线。
 
     python chapter_08_transformer_vanilla/visualize.py --parts theory    # no model needed: 40 s
     python chapter_08_transformer_vanilla/visualize.py --text "Ein Hund rennt durch den tiefen Schnee."    # 1 min
@@ -15,14 +15,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_07_attention_mechanism.dataset.batching import pad
+from chapter_07_attention_mechanism.answering import Answer, whole_words
+from chapter_07_attention_mechanism.figures.ribbons import ribbons
 from chapter_07_attention_mechanism.vocab import BOS_ID, EOS
 from chapter_08_transformer_vanilla import norm_placement
-from chapter_08_transformer_vanilla.attention_analysis import ROLES, head_roles, rollout
+from chapter_08_transformer_vanilla.attention_analysis import rollout
 from chapter_08_transformer_vanilla.dataset import PAIRS, load_pairs
 from chapter_08_transformer_vanilla.figures import families, learning, places, structure, trained
+from chapter_08_transformer_vanilla.head_survey import specialists, survey_heads
 from chapter_08_transformer_vanilla.shipped import UNTRAINED, load_translator
-from chapter_08_transformer_vanilla.translating import Translator, encode_source, write
+from chapter_08_transformer_vanilla.translating import encode_source, write
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
@@ -35,6 +37,11 @@ EXAMPLES = {
     "en-de": "A dog runs through the deep snow.",
     "zh-en": "我喜欢学习。",
 }
+ALIGNED = {  # sentences whose words come in another order than in the translation
+    "de-en": ["Im Schnee rennt ein brauner Hund.", "Zwei Kinder wollen im Park einen Drachen steigen lassen."],
+    "en-de": ["A brown dog runs in the snow.", "Two children want to fly a kite in the park."],
+    "zh-en": ["我昨天在学校见到了他。", "你什么时候回来？"],
+}
 RATE = 1e-3  # of the one step of Adam
 TINY = {"model_path": UNTRAINED, "history": UNTRAINED, "dataset": "toy", "sentences": 3, "layers": 2, "seeds": 1}
 
@@ -45,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     add_data_flag(parser)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to draw")
     parser.add_argument("--pair", default="de-en", choices=PAIRS, help="the translator: from which language into which")
-    parser.add_argument("--text", help="the sentence in heads and rollout; None: an example")
+    parser.add_argument("--text", help="the sentence in heads, rollout and alignment; None: examples")
     parser.add_argument("--model_path", type=Path, help="None: the one that ships; untrained: a tiny random one")
     parser.add_argument("--history", type=Path, help="a training's results; None: the shipped ones; untrained: made up")
     parser.add_argument("--dataset", default="full", choices=["full", "toy"], help="whose validation part roles reads")
@@ -130,30 +137,24 @@ def look(args: argparse.Namespace) -> tuple[dict[str, list[torch.Tensor]], list[
     return maps, *(translator.tokenizer.show(ids[0].tolist()) for ids in inputs)
 
 
+def aligned_words(args: argparse.Namespace) -> list[Path]:
+    """Sentences, their translations below, and ribbons between words: where cross-attention looked, all heads' mean."""
+    translator = load_translator(args.pair, args.model_path, args.device)
+    panels = []
+    for found in translator([args.text] if args.text else ALIGNED[args.pair], args.device, beam=5):
+        words = whole_words(Answer(found.source, found.pieces, found.weights, [], ended=True))
+        panels.append((words.source, words.pieces, words.weights))
+    return [save_figure(ribbons(panels), args.out_dir / f"alignment_{args.pair}.png")]
+
+
 def roles(args: argparse.Namespace) -> list[Path]:
-    """What heads of self-attention look at, over validation pairs whose references are given."""
+    """What each head looks at, over validation pairs whose references are given."""
     translator = load_translator(args.pair, args.model_path, args.device)
     pairs = load_pairs(args.pair, args.dataset, args.data_root)[1][: args.sentences]
-    tables = measure_roles(translator, pairs, args.device)
+    found = survey_heads(translator, pairs, args.device)
     path = args.out_dir / f"roles_{args.pair}.json"
-    final = {"roles": ROLES, "count": len(pairs)} | {name: table.tolist() for name, table in tables.items()}
-    write_results(path, args, final)
-    return [path, save_figure(trained.roles(tables), args.out_dir / f"roles_{args.pair}.png")]
-
-
-def measure_roles(
-    translator: Translator, pairs: list[tuple[str, str]], device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Return for "encoder" and "decoder" the mean weights (L, 5, H) on each of ROLES."""
-    tokenizer = translator.tokenizer
-    source, lengths = pad([encode_source(tokenizer, text) for text, _ in pairs])
-    target, target_lengths = pad([[BOS_ID, *tokenizer.encode(text)] for _, text in pairs])
-    maps = translator.model.attention_maps(source.to(device), lengths.to(device), target.to(device))
-    sides = {"encoder": lengths, "decoder": target_lengths}
-    return {
-        name: torch.stack([head_roles(layer, sizes.to(device)) for layer in maps[name]])
-        for name, sizes in sides.items()
-    }
+    write_results(path, args, {"count": len(pairs), "split": "validation"} | specialists(found))
+    return [path, save_figure(trained.roles(found), args.out_dir / f"roles_{args.pair}.png")]
 
 
 def training(args: argparse.Namespace) -> list[Path]:
@@ -171,7 +172,14 @@ def training(args: argparse.Namespace) -> list[Path]:
     return [save_figure(trained.training(history), args.out_dir / f"training_{args.pair}.png")]
 
 
-PARTS = {"theory": theory, "heads": heads, "roles": roles, "rollout": rolled, "training": training}
+PARTS = {
+    "theory": theory,
+    "heads": heads,
+    "roles": roles,
+    "rollout": rolled,
+    "alignment": aligned_words,
+    "training": training,
+}
 
 
 if __name__ == "__main__":

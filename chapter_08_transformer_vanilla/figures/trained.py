@@ -2,15 +2,18 @@
 训练好的模型看什么：每一层的每个头、各头的分工、注意力展开；以及训练的过程。
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, WEIGHT_MAP, weight_grid
-from chapter_08_transformer_vanilla.attention_analysis import ROLES
+from chapter_08_transformer_vanilla.attention_analysis import CROSS_ROLES, ROLES
+from chapter_08_transformer_vanilla.figures import READ
 from utils.plotting import new_figure
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 
 def all_heads(maps: list[Tensor], rows: list[str], columns: list[str]) -> Figure:
@@ -32,32 +35,44 @@ def all_heads(maps: list[Tensor], rows: list[str], columns: list[str]) -> Figure
     return figure
 
 
-def roles(tables: dict[str, Tensor]) -> Figure:
-    """Draw for "encoder" and "decoder" the mean weight (L, 5, H) that each head gives to each of ROLES."""
-    figure, panels = new_figure(5.4 * len(tables), 4.4, ncols=len(tables), squeeze=False)
-    for axes, (name, table) in zip(panels[0], tables.items(), strict=True):
-        n_layers, n_roles, n_heads = table.shape
-        grid = table.transpose(1, 2).flatten(0, 1).cpu()  # (L, H, 5) -> (L H, 5)
+def roles(found: dict[str, dict]) -> Figure:
+    """Draw for "encoder", "decoder" and "cross" what each head looks at, and at how many tokens.
+
+    Args:
+        found: for each, the names of its `roles`, the `weights` (L, R, H) on them, the effective number of `tokens`
+            (L, H), and as `uniform` (R,) and `uniform_tokens` the same of a head that looks everywhere alike, as
+            `survey_heads` returns them.
+    """
+    widths = [len(part["roles"]) + 2.4 for part in found.values()]
+    n_rows = max(part["tokens"].numel() for part in found.values()) + 1
+    figure, panels = new_figure(0.68 * sum(widths), 1.2 + 0.25 * n_rows, ncols=len(found), width_ratios=widths)
+    for axes, (name, part) in zip(panels, found.items(), strict=True):
+        n_layers, n_roles, n_heads = part["weights"].shape
+        grid = part["weights"].transpose(1, 2).flatten(0, 1)  # (L, R, H) -> (L H, R)
+        grid = torch.cat([part["uniform"][None], grid]).cpu()  # (1 + L H, R)
         axes.imshow(grid, cmap=WEIGHT_MAP, vmin=0, vmax=1, aspect="auto")
-        for (row, column), value in _cells(grid):
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=_ink(value))
-        axes.set_xticks(range(n_roles), ROLES, fontsize=8)
+        for (row, column), value in np.ndenumerate(grid.numpy()):
+            ink = "white" if value > 0.4 else DARK
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+        tokens = [part["uniform_tokens"], *part["tokens"].flatten().tolist()]
+        for row, value in enumerate(tokens):
+            width = 1.6 * value / max(tokens)
+            axes.add_patch(
+                Rectangle((n_roles - 0.4, row - 0.35), width, 0.7, color=GREY if row == 0 else READ, alpha=0.4)
+            )
+            axes.text(n_roles + 1.15, row, f"{value:.1f}", ha="right", va="center", fontsize=7, color=DARK)
+        axes.set_xlim(-0.5, n_roles + 1.3)
+        shown = [(ROLES if name != "cross" else CROSS_ROLES)[role] for role in part["roles"]]
+        axes.set_xticks([*range(n_roles), n_roles + 0.4], [*shown, "tokens in all"], rotation=90, fontsize=8)
         names = [f"{layer + 1}.{head + 1}" for layer in range(n_layers) for head in range(n_heads)]
-        axes.set_yticks(range(len(names)), names, fontsize=7)
-        axes.set(ylabel="layer.head", title=f"{name}: mean weight on ...")
-        axes.tick_params(length=0)
+        axes.set_yticks(range(len(tokens)), ["uniform", *names], fontsize=7)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.set_xlabel("cross-attention" if name == "cross" else name, fontsize=10, fontweight="bold")
         axes.grid(False)
-        for layer in range(1, n_layers):
-            axes.axhline(layer * n_heads - 0.5, color=DARK, linewidth=1)
+        axes.spines[:].set_visible(False)
+        for layer in range(n_layers):
+            axes.axhline(layer * n_heads + 0.5, color=DARK, linewidth=0.8)
     return figure
-
-
-def _cells(grid: Tensor):
-    return (((row, column), grid[row, column].item()) for row in range(len(grid)) for column in range(grid.shape[1]))
-
-
-def _ink(value: float) -> str:
-    return "white" if value > 0.4 else DARK
 
 
 def rolled_out(last: Tensor, total: Tensor, tokens: list[str]) -> Figure:
