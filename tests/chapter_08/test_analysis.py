@@ -5,32 +5,111 @@
 import pytest
 import torch
 
+from chapter_07_attention_mechanism.answering import word_numbers
 from chapter_08_transformer_vanilla import visualize
-from chapter_08_transformer_vanilla.attention_analysis import ROLES, head_roles, rollout
+from chapter_08_transformer_vanilla.attention_analysis import (
+    ROLES,
+    cross_roles,
+    effective_tokens,
+    head_roles,
+    rollout,
+    uniform,
+)
 from chapter_08_transformer_vanilla.figures import trained
+from chapter_08_transformer_vanilla.head_survey import is_mark, specialists, survey_heads
 from chapter_08_transformer_vanilla.norm_placement import first_step_change, stream_gradients
+from chapter_08_transformer_vanilla.shipped import untrained
 from utils.errors import UserError
 
-
-def test_roles_are_the_means_over_the_queries_that_have_them():
-    torch.manual_seed(0)
-    weights, lengths = torch.rand(2, 3, 5, 5, dtype=torch.float64), torch.tensor([5, 3])
-    found = head_roles(weights, lengths)
-    for row, key_of in zip(
-        found,
-        [lambda t, n: t, lambda t, n: t - 1, lambda t, n: t + 1, lambda t, n: 0, lambda t, n: n - 1],
-        strict=True,
-    ):
-        places = [(b, t, key_of(t, n)) for b, n in enumerate(lengths.tolist()) for t in range(n)]
-        values = [weights[b, :, t, s] for b, t, s in places if 0 <= s < lengths[b]]
-        torch.testing.assert_close(row, torch.stack(values).mean(dim=0), rtol=0, atol=1e-12)
-    assert found.shape == (len(ROLES), 3)
+WORDS = torch.tensor([[0, 0, 0, 1, 2], [0, 1, 1, 0, 0]])  # of the second text, the last two are padding
+MARKS = torch.tensor([[0, 0, 0, 0, 1], [1, 0, 0, 1, 1]]).bool()
+LENGTHS = torch.tensor([5, 3])
+PLAYS = {  # whether key s of text b, which has n tokens, plays a role for query t
+    "itself": lambda b, t, s, n: s == t,
+    "before": lambda b, t, s, n: s == t - 1,
+    "after": lambda b, t, s, n: s == t + 1,
+    "word": lambda b, t, s, n: s != t and WORDS[b, s] == WORDS[b, t],
+    "mark": lambda b, t, s, n: bool(MARKS[b, s]),
+    "first": lambda b, t, s, n: s == 0,
+    "last": lambda b, t, s, n: s == n - 1,
+}
 
 
-def test_a_head_with_one_role_has_all_its_weight_there():
-    before = torch.eye(6).roll(1, dims=1)[None, None]  # place t looks at t + 1, the last one at the first
-    found = head_roles(before, torch.tensor([6]))[:, 0]
-    torch.testing.assert_close(found, torch.tensor([0, 0, 1, 1 / 6, 1 / 6]), rtol=0, atol=1e-6)
+def random_weights(*shape):
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def mean_over_queries(weights, lengths, keys_of):
+    """By definition: the sum over the keys, averaged over the queries that have any."""
+    places = [(b, t, keys_of(b, t, n)) for b, n in enumerate(lengths.tolist()) for t in range(n)]
+    return torch.stack([weights[b, :, t, keys].sum(dim=-1) for b, t, keys in places if keys]).mean(dim=0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_roles_are_the_means_over_the_queries_that_have_them(causal):
+    weights = random_weights(2, 3, 5, 5)
+    found = head_roles(weights, LENGTHS, WORDS, MARKS, causal)
+    assert list(PLAYS) == list(ROLES) and found.shape == (7, 3)
+    for name, row in zip(ROLES, found, strict=True):
+        if causal and name == "after":
+            assert not row.any()
+            continue
+
+        def keys_of(b, t, n, name=name):
+            return [s for s in range(t + 1 if causal else n) if PLAYS[name](b, t, s, n)]
+
+        torch.testing.assert_close(row, mean_over_queries(weights, LENGTHS, keys_of), rtol=0, atol=1e-12)
+
+
+def test_cross_attention_goes_to_the_sources_marks_and_end():
+    weights, lengths = random_weights(2, 3, 4, 5), torch.tensor([2, 4])
+    real_marks = [[4], [0]]  # padding is no mark that counts
+    found = cross_roles(weights, lengths, LENGTHS, MARKS & (torch.arange(5) < LENGTHS[:, None]))
+    marks = mean_over_queries(weights, lengths, lambda b, t, n: real_marks[b])
+    ends = mean_over_queries(weights, lengths, lambda b, t, n: [LENGTHS[b].item() - 1])
+    torch.testing.assert_close(found, torch.stack([marks, ends]), rtol=0, atol=1e-12)
+
+
+def test_how_many_tokens_a_head_looks_at():
+    weights = torch.tensor([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0, 0.5, 0], [0.7, 0.1, 0.1, 0.1]])
+    tokens = [effective_tokens(weights[None, None], torch.arange(4)[None] == t).item() for t in range(4)]
+    assert tokens[:3] == pytest.approx([1, 4, 2]) and 2 < tokens[3] < 3
+    first_two = torch.tensor([[True, True, False, False]])
+    assert effective_tokens(weights[None, None], first_two).item() == pytest.approx(2.5)
+    alike = uniform(torch.ones(4, 4, dtype=torch.bool).tril()[None])
+    torch.testing.assert_close(alike[0, 0], torch.ones(4, 4).tril() / torch.arange(1.0, 5.0)[:, None])
+
+
+def test_a_survey_is_of_each_layers_weights_over_real_tokens_alone():
+    """Two texts side by side give the mean of each alone, weighted by its tokens; what is uniform is known."""
+    pairs = [("Ein Hund sucht eine Katze.", "A dog looks for a cat."), ("Heute.", "Today, a man.")]
+    translator = untrained(pairs, torch.device("cpu"))
+    both, *alone = (survey_heads(translator, some, torch.device("cpu")) for some in (pairs, pairs[:1], pairs[1:]))
+    sizes = [len(translator.tokenizer.encode(text)) + 1 for text, _ in pairs]
+    for name in ("tokens", "weights"):
+        place = both["encoder"]["roles"].index("itself")
+        rows = [
+            part["encoder"][name][:, place] if name == "weights" else part["encoder"][name] for part in (both, *alone)
+        ]
+        expected = sum(n * row for n, row in zip(sizes, rows[1:], strict=True)) / sum(sizes)
+        torch.testing.assert_close(rows[0], expected, rtol=0, atol=1e-5)
+    assert both["encoder"]["uniform_tokens"] == pytest.approx(sum(n * n for n in sizes) / sum(sizes))
+    assert "after" not in both["decoder"]["roles"] and both["cross"]["weights"].shape == (1, 2, 2)
+
+
+def test_specialists_are_the_heads_with_most_weight():
+    weights = torch.tensor([[[0.1, 0.2], [0.6, 0.3]], [[0.4, 0.9], [0.5, 0.0]]])  # (L, R, H)
+    part = {"roles": ["itself", "first"], "weights": weights, "tokens": torch.tensor([[3.0, 1.5], [2.0, 8.0]])}
+    report = specialists({"encoder": part | {"uniform": torch.tensor([0.2, 0.3]), "uniform_tokens": 5.0}})
+    assert (report["encoder_itself_head"], report["encoder_first_head"]) == ("2.2", "1.1")
+    assert report["encoder_itself"] == pytest.approx(0.9) and report["encoder_first_uniform"] == pytest.approx(0.3)
+    assert (report["encoder_sharpest_head"], report["encoder_most_diffuse_head"]) == ("1.2", "2.2")
+
+
+def test_words_and_marks_are_told_by_their_pieces():
+    pieces = ["<bos>", "▁Ein", "▁H", "und", ",", "▁-", "我", "们", ".", "<eos>"]
+    assert word_numbers(pieces) == [0, 1, 2, 2, 3, 4, 5, 6, 7, 8] and word_numbers([]) == []
+    assert [piece for piece in pieces if is_mark(piece)] == [",", "▁-", "."] and not is_mark("▁")
 
 
 def test_rollout_adds_up_all_paths():
