@@ -16,7 +16,8 @@ import pytest
 from tests.conftest import ROOT
 
 ENGLISH = [*ROOT.glob("README.md"), *ROOT.glob("utils/README.md"), *sorted(ROOT.glob("chapter_*/README.md"))]
-READMES = ENGLISH + [p.with_name("README.zh-CN.md") for p in ENGLISH]
+ENGLISH += sorted(ROOT.glob("chapter_*/appendix.md"))
+READMES = ENGLISH + [p.with_suffix(".zh-CN.md") for p in ENGLISH]
 
 UNITS = {"": 1, "%": 100, "points": 100, "个百分点": 100, "ms": 1000, "s": 1, "min": 1 / 60, "MB": 1e-6, "×": 1}
 NUMBER = r"-?\d[\d,]*(?:\.(?P<decimals>\d+))?(?:e(?P<exponent>-?\d+))?"
@@ -81,9 +82,9 @@ def test_imports_in_code_blocks_find_what_they_name(readme):
                 assert not missing, f"{node.module} has no {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("readme", ENGLISH, ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("readme", ENGLISH, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_both_languages_are_in_step(readme):
-    texts = (p.read_text(encoding="utf-8") for p in (readme, readme.with_name("README.zh-CN.md")))
+    texts = (p.read_text(encoding="utf-8") for p in (readme, readme.with_suffix(".zh-CN.md")))
     english, chinese = (COMMENT.sub("", text) for text in texts)  # comments in code are translated
     chinese = chinese.replace("个百分点](", "points](")  # the one unit that is a word
     for kind, pattern in SAME_IN_BOTH.items():

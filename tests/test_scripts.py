@@ -13,6 +13,7 @@ from tests.conftest import ROOT, SCRIPTS, load_script
 from utils.errors import UserError
 
 READMES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("utils/README*.md"), *ROOT.glob("chapter_*/**/README*.md")])
+READMES += sorted(ROOT.glob("chapter_*/appendix*.md"))
 COMMAND = re.compile(r"python3? (chapter_\w+/[\w/]+\.py)([^\n`]*)")
 WRITES = re.compile(r"\b(save_(figure|pictures|model|state)|write_(model|results|json)|atomic_write)\(")
 EVERYWHERE = {"help", "device", "dry_run", "seed"}  # these are honoured by `begin`

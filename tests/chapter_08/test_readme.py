@@ -21,8 +21,9 @@ from chapter_08_transformer_vanilla.tokenizer import Tokenizer, learn_merges_by_
 from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
 from tests.conftest import ROOT
 
-README = (ROOT / "chapter_08_transformer_vanilla" / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+CHAPTER = ROOT / "chapter_08_transformer_vanilla"
+README, APPENDIX = ((CHAPTER / name).read_text(encoding="utf-8") for name in ("README.md", "appendix.md"))
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README + APPENDIX, re.MULTILINE | re.DOTALL)
 
 
 def run_blocks():
@@ -105,6 +106,18 @@ def test_a_straight_path_is_divided_as_derived(norm):
     divisor, variance = NAMES["straight_path"](6, norm)
     assert x.var().item() == pytest.approx(variance, rel=0.02)
     assert (x * start).mean().item() == pytest.approx(1 / divisor, abs=0.01)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_the_derivative_through_branches_is_autograds(norm):
+    """Of one number, each branch answering with j times what it reads; without that only the straight path is left."""
+    x = start = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    j, v, n_branches = -0.3, 0.4, 5
+    for n in range(n_branches):
+        x = (x + j * x) / math.sqrt(1 + v) if norm == "post" else x + j * x / math.sqrt(1 + n * v)
+    [gradient] = torch.autograd.grad(x, start)
+    assert NAMES["derivative"](j, n_branches, norm, v) == pytest.approx(gradient.item(), rel=1e-12)
+    assert NAMES["derivative"](0, 24, norm) == pytest.approx(1 / NAMES["straight_path"](24, norm)[0], rel=1e-12)
 
 
 def test_scores_are_those_of_a_tied_head():
