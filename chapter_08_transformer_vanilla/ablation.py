@@ -1,7 +1,7 @@
 """What does each part of the Transformer bring? A small translator, trained again and again with one thing changed.
 Transformer 的每个部分有多大作用？反复训练一个小型翻译模型，每次只改一处。
 
-    python chapter_08_transformer_vanilla/ablation.py    # 50 min on 1 CPU core
+    python chapter_08_transformer_vanilla/ablation.py    # 45 min on 1 CPU core
     python chapter_08_transformer_vanilla/ablation.py --resume    # after an interruption, to the same numbers
     python chapter_08_transformer_vanilla/ablation.py --arms base no_positions --max_steps 100    # 2 min
 
@@ -119,7 +119,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_output_flags(parser)
     add_data_flag(parser)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help="what to change, one at a time")
-    parser.add_argument("--max_steps", type=positive, default=450, help="steps of each training: the budget")
+    parser.add_argument("--max_steps", type=positive, default=400, help="steps of each training: the budget")
     parser.add_argument("--runs", type=positive, default=2, help="trainings of each arm, with seeds from --seed on")
     parser.add_argument("--muon_lr", type=amount, nargs="+", default=[5e-3, 1e-2, 2e-2], help="rates to begin with")
     parser.add_argument("--adamw_lr", type=amount, nargs="+", default=[2e-3, 4e-3, 8e-3], help="the same for AdamW")

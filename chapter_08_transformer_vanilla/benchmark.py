@@ -102,7 +102,7 @@ def compare_training(ours: Transformer, batch_size: int, length: int, rounds: in
     counts = [sum(p.numel() for p in part.parameters()) for part in (ours.encoder, ours.decoder, theirs.stacks)]
     assert sum(counts[:2]) == counts[2], "the shapes differ"
     source, target, following = torch.randint(ours.config.n_tokens, (3, batch_size, length), device=device)
-    lengths = torch.randint(length // 2, length + 1, (batch_size,), device=device)
+    lengths = torch.randint((length + 1) // 2, length + 1, (batch_size,), device=device)
     calls = {name: partial(train_step, model, (source, lengths, target), following)
              for name, model in (("train_step", ours.train()), ("train_step_torch", theirs))}  # fmt: skip
     seconds = compare_times(calls, rounds)

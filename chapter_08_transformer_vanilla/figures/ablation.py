@@ -28,7 +28,10 @@ LABELS = {  # an arm's name in the results: what is written beside its dots, and
 
 
 def draw_arms(rows: list[dict]) -> Figure:
-    """Draw BLEU and loss of each training as a dot, an arm a line, the best at the top; the base as a vertical line."""
+    """Draw BLEU and loss of each training as a dot, an arm a line, the best at the top.
+
+    The base is a vertical line too, and a band as wide as its seeds lie apart.
+    """
     found = {arm: [row for row in rows if row["arm"] == arm] for arm in LABELS}
     arms = sorted((arm for arm in found if found[arm]), key=lambda arm: mean(row["bleu"] for row in found[arm]))
     figure, panels = new_figure(9.6, 1.2 + 0.29 * len(arms), ncols=2, sharey=True)
