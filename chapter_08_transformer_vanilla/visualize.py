@@ -21,7 +21,7 @@ from chapter_07_attention_mechanism.vocab import BOS_ID, EOS
 from chapter_08_transformer_vanilla import norm_placement
 from chapter_08_transformer_vanilla.attention_analysis import rollout
 from chapter_08_transformer_vanilla.dataset import PAIRS, load_pairs
-from chapter_08_transformer_vanilla.figures import families, learning, places, structure, trained
+from chapter_08_transformer_vanilla.figures import circuits, families, learning, places, structure, trained, uses
 from chapter_08_transformer_vanilla.head_survey import specialists, survey_heads
 from chapter_08_transformer_vanilla.shipped import UNTRAINED, load_translator
 from chapter_08_transformer_vanilla.translating import encode_source, write
@@ -85,6 +85,8 @@ def theory(args: argparse.Namespace) -> list[Path]:
         "lengths": learning.lengths(),
         "tying": learning.tying(),
         **families.pictures(),
+        **uses.pictures(),
+        **circuits.pictures(),
     }
     return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
 
