@@ -49,8 +49,11 @@ TINY = TransformerConfig(d_model=16, d_ff=64, n_decoder_layers=1, **SHAPE)
 WIDE = TransformerConfig(d_model=128, d_ff=512, n_decoder_layers=4, **SHAPE)
 FILES = {  # what one reads to understand a rung, down to Python, NumPy, or PyTorch's tensors
     "scalar": ["chapter_08_transformer_vanilla/scalar_gpt.py"],
-    "engine": ["chapter_01_tensor_autograd/engine/tensor.py", "chapter_01_tensor_autograd/engine/ops*.py"],
-    "engine_adam": ["chapter_01_tensor_autograd/nn.py"],
+    "engine": [
+        "chapter_01_tensor_autograd/engine/tensor.py",
+        "chapter_01_tensor_autograd/engine/ops*.py",
+        "chapter_01_tensor_autograd/nn.py",
+    ],
     "engine_gpt": ["chapter_08_transformer_vanilla/engine_gpt.py"],
     "torch": [
         "chapter_08_transformer_vanilla/transformer.py",
@@ -172,7 +175,7 @@ def draw_batches(names: Sequence[str], n_steps: int, batch_size: int, rng: np.ra
 def climb(name: str, rung: Rung, batches: list[Batch]) -> tuple[list[float], float]:
     """Train a rung on the batches in turn; return the loss of each step, and the seconds of all."""
     losses, timer = [], Timer()
-    gc.disable()  # among a step's 100,000 scalars it would look for circles, of which there are none: half the time
+    gc.disable()  # it looks for circles, and finds none among a step's 50,000 scalars: that would double their time
     try:
         for i, batch in enumerate(tqdm(batches, desc=name, unit="step")):
             losses.append(rung.step(batch, LR * (1 - i / len(batches))))

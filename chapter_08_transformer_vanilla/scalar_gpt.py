@@ -1,5 +1,5 @@
-"""A Transformer on one page: plain Python, one number at a time, nothing imported but a few functions of `math`.
-一页纸的 Transformer：纯 Python，每次只算一个数，除了 math 里的几个函数，什么库都不用。
+"""A Transformer on one page: plain Python, one number at a time, with six functions of the standard library.
+一页纸的 Transformer：纯 Python，每次只算一个数，只用标准库里的六个函数。
 
 Read it from top to bottom. A number that remembers how it was computed; vectors as lists of such numbers; what the
 Transformer does to vectors; the model; the step that learns. `ladder.py` trains it beside three faster ones.
@@ -156,9 +156,9 @@ def transformer(w: Weights, tokens: list[int], n_heads: int) -> list[Vector]:
 # ---- learning -------------------------------------------------------------------------------------------------------
 
 
-def values(x: float | list) -> Value | list:
+def as_values(x: float | list) -> Value | list:
     """Make every number in nested lists a Value."""
-    return [values(part) for part in x] if isinstance(x, list) else Value(x)
+    return [as_values(part) for part in x] if isinstance(x, list) else Value(x)
 
 
 def flat(x: Value | list) -> list[Value]:
@@ -170,7 +170,7 @@ class ScalarGPT:
     """The model with its weights, and Adam's memory of their gradients (Kingma and Ba 2015, algorithm 1)."""
 
     def __init__(self, weights: dict[str, list], n_heads: int):
-        self.weights, self.n_heads = {name: values(numbers) for name, numbers in weights.items()}, n_heads
+        self.weights, self.n_heads = {name: as_values(numbers) for name, numbers in weights.items()}, n_heads
         self.parameters = flat(list(self.weights.values()))
         self.m, self.v = [0.0] * len(self.parameters), [0.0] * len(self.parameters)
         self.steps = 0

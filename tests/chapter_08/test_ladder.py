@@ -150,9 +150,12 @@ def test_an_n_gram_model_takes_each_name_by_itself():
 def test_the_published_ladder_is_one_curve():
     final = json.loads(RESULTS.read_text(encoding="utf-8"))["final"]
     assert max(final["logits_difference"], final["gradients_difference"]) < 1e-10
-    assert max(final["engine_difference"], final["torch_difference"]) < 1e-6
-    assert final["bf16_mean_difference"] < 0.02 and final["bf16_held_out_loss"] < final["held_out_loss"] + 0.02
+    assert max(final["engine_difference"], final["torch_difference"]) < 1e-10
+    assert final["bf16_mean_difference"] < 0.1 and abs(final["bf16_held_out_loss"] - final["held_out_loss"]) < 0.02
     assert final["more_held_out_loss"] < final["held_out_loss"] < final["uniform_held_out_loss"]
     assert final["engine_speedup"] > 10
     for name, patterns in LADDER.FILES.items():  # a few lines more or less since then are no untruth
         assert final[f"{name}_lines"] == pytest.approx(LADDER.count_lines(patterns), rel=0.05), name
+    for readme in ("README.md", "README.zh-CN.md"):
+        text = (RESULTS.parents[1] / readme).read_text(encoding="utf-8")
+        assert " ".join(final["more_names"]) in " ".join(text.split()), f"{readme} shows other names"
