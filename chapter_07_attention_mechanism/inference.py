@@ -88,7 +88,7 @@ def texts(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: arg
         figure: Figure | None = None
         if answer.pieces and model.config.attention != "none":
             drawn = answer if args.task == "dates" else whole_words(answer)
-            figure = figures.alignment(drawn.source, drawn.pieces, drawn.weights)
+            figure = figures.alignments([(drawn.source, drawn.pieces, drawn.weights, None)])
         yield {"input": text, "answer": result, "note": note(answer)}, figure
 
 

@@ -99,16 +99,16 @@ def self_and_cross() -> Figure:
 def sorting(numbers: list[int]) -> Figure:
     """The two lookups that sort a list, as tables: which places hold the last number, and which one comes next.
 
-    What has been written is counted against what was read: the mean of their signs is 0 when nothing is left.
+    What has been written is counted against what was read: the mean of their values is 0 when nothing is left.
     """
     written = [-1, *sorted(numbers)]  # -1 stands for the sign
     tokens = torch.tensor([torch.inf, *numbers, *written])  # infinity stands for BOS
-    signs = torch.tensor([0.0] + [1.0] * len(numbers) + [-1.0] * len(written))
+    values = torch.tensor([0.0] + [1.0] * len(numbers) + [-1.0] * len(written))
     last = torch.tensor(written)[:, None]  # (T, 1)
     seen = causal_mask(len(written), len(tokens))  # (T, S): of what is written, no more than there is so far
-    same = masked_softmax(9.0 * (tokens == last), seen & (signs != 0))  # (T, S)
+    same = masked_softmax(9.0 * (tokens == last), seen & (values != 0))  # (T, S)
     rank = torch.where(tokens == torch.inf, -200.0, torch.where(tokens > last, -3 * tokens, -400.0))  # (T, S)
-    following = masked_softmax(rank, seen & (signs >= 0))
+    following = masked_softmax(rank, seen & (values >= 0))
     names = ["bos", *map(str, numbers), "sort", *map(str, sorted(numbers))]
     answers = [f"{name} →" for name in names[len(numbers) + 1 :]]
     figure, panels = new_figure(10.5, 2.9, ncols=2)
@@ -120,11 +120,11 @@ def sorting(numbers: list[int]) -> Figure:
         axes.axvline(len(numbers) + 0.5, color=GREY, linewidth=1)
         axes.set_xlabel(title, fontsize=10)
     end = len(names) - 0.3  # behind the last column
-    write(panels[0], end, -0.85, "mean of\nthe signs", ha="left", color=VALUE, fontsize=8)
-    for t, mean in enumerate((same @ signs).tolist()):
+    write(panels[0], end, -0.85, "mean of\nthe values", ha="left", color=VALUE, fontsize=8)
+    for t, mean in enumerate((same @ values).tolist()):
         write(panels[0], end, t, f"{mean:.2f}".replace("-0.00", "0.00"), ha="left", color=VALUE)
-    for s, sign in enumerate(signs.tolist()):
-        write(panels[0], s, -1.1, {1: "+1", -1: "−1", 0: ""}[sign], color=VALUE, fontsize=8)
+    for s, value in enumerate(values.tolist()):
+        write(panels[0], s, -1.1, {1: "1", -1: "−1", 0: ""}[value], color=VALUE, fontsize=8)
     return figure
 
 

@@ -51,13 +51,13 @@ def test_a_film_has_a_picture_for_each_word_and_is_small(tmp_path):
 
 
 def test_an_alignment_has_a_row_for_each_piece_written_and_stops_at_60():
-    [axes] = attention.alignment(["a"] * 100, ["b"] * 70, torch.rand(70, 100)).axes
+    [axes] = attention.alignments([(["a"] * 100, ["b"] * 70, torch.rand(70, 100), None)]).axes
     assert axes.images[0].get_array().shape == (60, 60)
-    figure = attention.alignment(["$x$", " "], ["\\frac"], torch.rand(1, 2))
+    figure = attention.alignments([(["$x$", " "], ["\\frac"], torch.rand(1, 2), None)])
     figure.canvas.draw()  # no text is taken for a formula
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["$x$", "␣"]
     assert attention.shown(["a" * 20, "b" * 500]) == ["a" * 20, "b" * 19 + "…"]
-    assert attention.alignment(["b" * 500], ["c"], torch.rand(1, 1)).get_figheight() < 4
+    assert attention.alignments([(["b" * 500], ["c"], torch.rand(1, 1), None)]).get_figheight() < 4
 
 
 def test_places_that_are_known_are_outlined():
