@@ -1,9 +1,9 @@
 """Train a model with attention: dates to ISO, German to English, pictures to sentences, numbers to sorted numbers.
 训练带注意力的模型：规范日期、德语译英语、描述图片、给数字排序。
 
-    python chapter_07_attention_mechanism/train.py    # dates, made here, three seeds: 15 min
-    python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 10 min
-    python chapter_07_attention_mechanism/train.py --task sort    # sorting, reversing, listing: 10 min
+    python chapter_07_attention_mechanism/train.py    # dates, made here, three seeds: 11 min
+    python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 20 min
+    python chapter_07_attention_mechanism/train.py --task sort    # sorting, reversing, listing: 3 min
     python chapter_07_attention_mechanism/train.py --task sort --shift 0    # the same, for short lists alone
     python chapter_07_attention_mechanism/train.py --task translate    # Multi30k, with and without: 2 h on 2 CPU cores
     python chapter_07_attention_mechanism/train.py --task translate --dataset toy --max_steps 200    # no download

@@ -4,7 +4,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from chapter_07_attention_mechanism.captioner import CELLS
@@ -12,13 +14,14 @@ from chapter_07_attention_mechanism.figures.cells import DARK, GREY, OTHERS, QUE
 from utils.file_io_util import atomic_write
 from utils.plotting import new_figure
 
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 LONGEST = 60  # pieces on either side of a figure
 LETTERS = 20  # of a piece
+ABREAST = 32  # columns of alignments side by side
 
 
 def shown(pieces: list[str]) -> list[str]:
@@ -27,33 +30,39 @@ def shown(pieces: list[str]) -> list[str]:
     return [piece if piece.strip() else "␣" for piece in cut]
 
 
-def alignment(read: list[str], written: list[str], weights: Tensor) -> Figure:
-    """Draw the weights (T, S) of one text, written while another was read."""
-    return alignments([(read, written, weights, None)])
-
-
 def alignments(panels: list[tuple[list[str], list[str], Tensor, Tensor | None]]) -> Figure:
-    """Draw side by side, for each (read, written, weights, known), the weights (T, S) with both texts.
+    """Draw, side by side where they fit, for each (read, written, weights, known), the weights (T, S) with both texts.
 
     A row is a piece written, a column a piece read, 60 of each at most. `known` (T, S), bool, says which places are
     known to be right; they are outlined.
     """
-    panels = [(shown(read), shown(written), *rest) for read, written, *rest in panels]
-    letters = max([1, *(len(piece) for read, *_ in panels for piece in read)])
-    columns = [len(read) + 4 for read, *_ in panels]
-    height = 0.9 + 0.26 * max(len(written) for _, written, *_ in panels) + 0.09 * letters
-    figure, axes = new_figure(
-        max(3.0, 0.26 * sum(columns) + 0.4),
-        max(1.8, height),
-        **{"ncols": len(panels), "width_ratios": columns, "squeeze": False},
-    )
-    for ax, (read, written, weights, known) in zip(axes[0], panels, strict=True):
-        weight_grid(ax, weights[:LONGEST, :LONGEST], written, read, form=None)
-        if letters > 2:
-            ax.tick_params(axis="x", labelrotation=90)
-        for t, s in [] if known is None else torch.nonzero(known[:LONGEST, :LONGEST]).tolist():
-            ax.add_patch(Rectangle((s - 0.5, t - 0.5), 1, 1, fill=False, edgecolor=DARK, linewidth=1.2))
+    lines: list[list] = []
+    for read, written, *rest in panels:
+        panel = (shown(read), shown(written), *rest)
+        if not lines or columns_of([*lines[-1], panel]) > ABREAST:
+            lines.append([])
+        lines[-1].append(panel)
+    widest = max(columns_of(line) for line in lines)
+    letters = max([1, *(len(piece) for line in lines for read, *_ in line for piece in read)])
+    heights = [0.9 + 0.26 * max(len(written) for _, written, *_ in line) + 0.09 * letters for line in lines]
+    figure = Figure(figsize=(max(3.0, 0.26 * widest + 0.4), max(1.8, sum(heights))), layout="constrained")
+    parts = figure.subfigures(len(lines), squeeze=False, height_ratios=heights)
+    for part, line in zip(parts[:, 0], lines, strict=True):
+        widths = [columns_of([panel]) for panel in line]
+        grid = part.add_gridspec(1, len(line) + 1, width_ratios=[*widths, widest - sum(widths) + 0.01])
+        for place, (read, written, weights, known) in zip(grid, line, strict=False):
+            axes = part.add_subplot(place)
+            weight_grid(axes, weights[:LONGEST, :LONGEST], written, read, form=None)
+            if letters > 2:
+                axes.tick_params(axis="x", labelrotation=90)
+            for t, s in [] if known is None else torch.nonzero(known[:LONGEST, :LONGEST]).tolist():
+                axes.add_patch(Rectangle((s - 0.5, t - 0.5), 1, 1, fill=False, edgecolor=DARK, linewidth=1.2))
     return figure
+
+
+def columns_of(line: list[tuple]) -> int:
+    """Return how many columns panels side by side take, with room for what is written."""
+    return sum(len(read) + 4 for read, *_ in line)
 
 
 def attended(axes: Axes, picture: Tensor, weights: Tensor, word: str) -> None:
@@ -84,18 +93,20 @@ def caption_sheet(picture: Tensor, words: list[str], weights: Tensor) -> Figure:
 def film(scenes: list[tuple[Tensor, list[str], Tensor]], path: Path) -> Path:
     """Write an animation: pictures side by side, each described word by word, with where the model looks."""
     figure, panels = new_figure(2.6 * len(scenes), 3.3, ncols=len(scenes), squeeze=False)
-
-    def show(frame: int) -> list:
+    figure.set_dpi(90)
+    canvas, shots = FigureCanvasAgg(figure), []
+    for frame in range(max(len(words) for _, words, _ in scenes) + 3):
         for axes, (picture, words, weights) in zip(panels[0], scenes, strict=True):
             t = min(frame, len(words) - 1)
             attended(axes, picture, weights[t], words[t])
             lines = " ".join(words[: t + 1]).replace(" and ", "\nand ")
             axes.text(0, CELLS + 0.3, lines, va="top", fontsize=7)
-        return []  # nothing is drawn twice
-
-    n_frames = max(len(words) for _, words, _ in scenes) + 3
+        canvas.draw()
+        shot = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        # the usual choice of 256 colours would spend them all on the grain of the grounds
+        shots.append(shot.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
     with atomic_write(path) as temporary:
-        FuncAnimation(figure, show, n_frames).save(temporary, writer=PillowWriter(fps=2), dpi=90)
+        shots[0].save(temporary, save_all=True, append_images=shots[1:], duration=500, loop=0)
     return path
 
 
@@ -105,6 +116,7 @@ def head_maps(pieces: list[str], weights: Tensor, sign: int) -> Figure:
     written = [f"→ {piece}" for piece in [*pieces[sign + 1 :], "end"]]
     for h, (axes, head) in enumerate(zip(panels.flat, weights, strict=False)):
         weight_grid(axes, head[sign:], written, pieces, form=None, title=f"head {h + 1}")
+        axes.get_xticklabels()[sign].set_fontsize(6.5)  # the task's name is longer than a number
         axes.axvline(sign - 0.5, color=GREY, linewidth=1)
         axes.axvline(sign + 0.5, color=GREY, linewidth=1)
     return figure
