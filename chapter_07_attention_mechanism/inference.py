@@ -122,8 +122,7 @@ def note_cut(answer: Answer) -> str:
 
 def lists(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace):
     """Yield for each list of numbers a row of the results, and each head's weights."""
-    for text in inputs:
-        numbers = read_numbers(text)
+    for text, numbers in [(text, read_numbers(text)) for text in inputs]:  # all are read before any is answered
         if not numbers:
             yield {"input": text, "answer": "", "note": "there is nothing to read"}, None
             continue
