@@ -1,9 +1,13 @@
-"""Train a Transformer to translate; each task's defaults are the recipe of the model that ships.
-训练 Transformer 做翻译；每个任务的默认参数就是随附模型的训练配方。
+"""Train a Transformer on one of five tasks; each task's defaults are the recipe of the model that ships.
+在五个任务之一上训练 Transformer；每个任务的默认参数就是随附模型的训练配方。
 
     python chapter_08_transformer_vanilla/train.py    # German to English, Multi30k: on 2 CPU cores about 65 min
     python chapter_08_transformer_vanilla/train.py --pair en-de    # the other way round: 65 min
     python chapter_08_transformer_vanilla/train.py --pair zh-en    # Chinese to English, Tatoeba: 40 min
+    python chapter_08_transformer_vanilla/train.py --task lm    # Shakespeare, character by character: 70 min
+    python chapter_08_transformer_vanilla/train.py --task mlm    # read children's books with gaps: 60 min
+    python chapter_08_transformer_vanilla/train.py --task finetune    # then judge sentences, five seeds: 40 min
+    python chapter_08_transformer_vanilla/train.py --task vit    # CIFAR-10, with two kinds of tokens: twice 70 min
     python chapter_08_transformer_vanilla/train.py --dataset toy    # a small model, without a download: 1 min
     python chapter_08_transformer_vanilla/train.py --resume    # after an interruption, to the same numbers
     torchrun --nproc_per_node=2 chapter_08_transformer_vanilla/train.py    # each batch shared by 2 processes
@@ -11,6 +15,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,133 +25,176 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from chapter_03_optimization_regularization.optimizers import OPTIMIZERS
 from chapter_03_optimization_regularization.optimizers.averaging import EMA
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_05_resnet_modern_cnn.src.data_parallel import average, first_process_first, sum_gradients_
-from chapter_08_transformer_vanilla.dataset import PAIRS
-from chapter_08_transformer_vanilla.layers import ACTIVATIONS
-from chapter_08_transformer_vanilla.positional_encoding import POSITIONS
+from chapter_08_transformer_vanilla.recipes import RECIPES, TINY, TINY_TASK, VARIANTS, add_flags, check_flags_fit
+from chapter_08_transformer_vanilla.sentences import load_sentences
+from chapter_08_transformer_vanilla.shipped import load_masked_model
 from chapter_08_transformer_vanilla.tasks import IGNORED
+from chapter_08_transformer_vanilla.tasks.finetune import Finetuning
+from chapter_08_transformer_vanilla.tasks.lm import LanguageModelling
+from chapter_08_transformer_vanilla.tasks.mlm import MaskedPretraining
 from chapter_08_transformer_vanilla.tasks.translate import Translate
+from chapter_08_transformer_vanilla.tasks.vit import ImageClassification
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
-from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
+from utils.cli import begin, run, script_parser
 from utils.device import autocast
 from utils.distributed import process_group, rank, world_size
-from utils.errors import UserError, check_finite
+from utils.errors import check_finite
+from utils.rate_search import best_rate, search_rates
 from utils.results import write_results
 from utils.seed import set_seed
+from utils.spread import over_seeds
 from utils.tables import final_lines
 from utils.timer import Timer
 
-RECIPES = {  # each task's defaults
-    "translate": {
-        "max_steps": 6000,  # 34 epochs of Multi30k
-        "batch_size": 3500,
-        "vocab_size": 4000,
-        "d_model": 256,
-        "n_heads": 4,
-        "d_ff": 256,
-        "n_encoder_layers": 3,
-        "n_decoder_layers": 3,
-        "dropout": 0.3,
-    },
-}
-VARIANTS = {  # where a pair's or a data set's recipe differs
-    "zh-en": {"max_steps": 3600},  # 34 epochs of Tatoeba, whose sentences are shorter
-    "toy": {"max_steps": 300, "batch_size": 1000, "vocab_size": 400, "d_model": 64, "dropout": 0.1},
-}
-TINY = {"dataset": "toy", "max_steps": 4, "batch_size": 200, "vocab_size": 320, "d_model": 8, "n_heads": 2, "d_ff": 8}
-TINY |= {"n_encoder_layers": 1, "n_decoder_layers": 1, "save_every": 2, "beam": 2, "amp": "off"}
 STRIDE = 1_000_003  # between the seeds of two steps
+Task = Translate | LanguageModelling | MaskedPretraining | Finetuning | ImageClassification
+RATIO = 10**0.5  # from one learning rate that is tried to the next
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = build_parser()
+    parser = script_parser(__doc__, __file__)
+    add_flags(parser)
     known = parser.parse_known_args(argv)[0]
-    parser.set_defaults(**RECIPES[known.task] | VARIANTS.get(known.pair, {}) | VARIANTS.get(known.dataset, {}))
-    args = begin(parser, argv, dry_run=TINY)
+    variants = VARIANTS[known.task]
+    parser.set_defaults(**RECIPES[known.task] | variants.get(known.pair, {}) | variants.get(known.dataset, {}))
+    args = begin(parser, argv, dry_run=TINY | TINY_TASK[known.task])
     check_flags_fit(args)
     with process_group(args.device):
-        with first_process_first():
-            task = {"translate": make_translation}[args.task](args)
-        model, history, seconds = train(task, args, args.out_dir / f"state_{task.name}.pth")
+        if args.task == "finetune":
+            task, model, final, history, per_seed = compare_starts(args)
+        else:
+            with first_process_first():
+                task = TASKS[args.task](args)
+            (model, final, history), per_seed = train_and_measure(task, args), None
+        if args.task == "vit" and args.patches_steps:
+            final |= beside_plain_patches(args)
         if rank() > 0:
             return
-        round_to_half(model)
-        final = task.evaluate(model) | task.baselines() | {"epochs": task.n_epochs(args.max_steps)}
-        final |= {"train_seconds": seconds, "processes": world_size()}
-        final |= {"n_parameters": sum(parameter.numel() for parameter in model.parameters())}
         save_model(args.out_dir / f"{task.name}.pth", model, task.config, final | task.about(model))
-        write_results(args.out_dir / f"{task.name}.json", args, final, history)
+        name = "mlm" if args.task == "finetune" else task.name  # what masked pre-training was for
+        write_results(args.out_dir / f"{name}.json", args, final, history, per_seed)
         print(*final_lines(final), sep="\n")
         print(f"written to {args.out_dir}")
 
 
-def check_flags_fit(args: argparse.Namespace) -> None:
-    """Refuse flags that no model can follow.
-
-    Raises:
-        UserError: always with what to type instead.
-    """
-    if args.d_model % args.n_heads:
-        raise UserError(f"--d_model {args.d_model} cannot be shared by {args.n_heads} heads: take a multiple of them")
-    if args.d_model % 2 and args.positions == "sinusoidal":
-        raise UserError(f"--d_model {args.d_model}: sines and cosines come in pairs, so take an even number")
+def model_options(args: argparse.Namespace) -> dict:
+    """Return what all Transformers for text take."""
+    config = {"d_model": args.d_model, "n_heads": args.n_heads, "d_ff": args.d_ff, "dropout": args.dropout}
+    return config | {"norm": args.norm, "positions": args.positions, "activation": args.activation}
 
 
 def make_translation(args: argparse.Namespace) -> Translate:
-    """Return the translation task that the flags describe, with its data."""
-    config = {"d_model": args.d_model, "n_heads": args.n_heads, "d_ff": args.d_ff, "dropout": args.dropout}
-    config |= {"n_encoder_layers": args.n_encoder_layers, "n_decoder_layers": args.n_decoder_layers}
-    config |= {"norm": args.norm, "positions": args.positions, "activation": args.activation}
+    layers = {"n_encoder_layers": args.n_encoder_layers, "n_decoder_layers": args.n_decoder_layers}
     data = args.pair, args.dataset, args.data_root, args.vocab_size
+    config = model_options(args) | layers
     return Translate(*data, config, args.batch_size, args.beam, args.length_penalty, args.device)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = script_parser(__doc__, __file__)
-    add_training_flags(parser, max_steps=6000, batch_size=3500, lr=1e-2)
-    add_data_flag(parser)
-    parser.add_argument("--task", default="translate", choices=RECIPES, help="what to learn")
-    parser.add_argument("--pair", default="de-en", choices=PAIRS, help="from which language into which (translate)")
-    parser.add_argument(
-        "--dataset", default="full", choices=["full", "toy"], help="full: Multi30k or Tatoeba; toy: made up here"
-    )
-    parser.add_argument("--vocab_size", type=positive, default=4000, help="pieces that both languages share, at most")
-    add_model_flags(parser)
-    parser.add_argument("--label_smoothing", type=share, default=0.1, help="share of the label spread evenly")
-    parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")
-    parser.add_argument("--weight_decay", type=amount, default=0.05, help="of weights, not of biases and norms")
-    parser.add_argument("--warmup", type=share, default=0.05, help="share of the steps in which the rate rises")
-    parser.add_argument("--clip", type=amount, default=1.0, help="largest norm of the gradients")
-    parser.add_argument("--ema", type=share, default=0.995, help="decay of the weights' running average; 0: none")
-    parser.add_argument("--beam", type=positive, default=5, help="beginnings that are kept in the test; 1: greedy")
-    parser.add_argument(
-        "--length_penalty",
-        type=amount,
-        default=1.0,
-        help="0: the likeliest translation; 1: about the likeliest a token",
-    )
-    parser.add_argument("--save_every", type=positive, default=200, help="steps between two measurements and states")
-    return parser
+def make_language_modelling(args: argparse.Namespace) -> LanguageModelling:
+    config = model_options(args) | {"n_decoder_layers": args.n_decoder_layers}
+    return LanguageModelling(args.dataset, args.data_root, args.length, config, args.batch_size, args.device)
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--d_model", type=positive, default=256, help="numbers that stand for a token in every layer")
-    parser.add_argument("--n_heads", type=positive, default=4, help="heads that share them")
-    parser.add_argument("--d_ff", type=positive, default=256, help="width of the feed-forward networks inside")
-    parser.add_argument("--n_encoder_layers", type=positive, default=3, help="layers that read")
-    parser.add_argument("--n_decoder_layers", type=positive, default=3, help="layers that write")
-    parser.add_argument("--dropout", type=share, default=0.1, help="share of the activations left out")
-    parser.add_argument("--norm", default="pre", choices=["pre", "post"], help="before each branch, or behind its sum")
-    parser.add_argument("--positions", default="sinusoidal", choices=POSITIONS, help="how a token knows its place")
-    parser.add_argument("--activation", default="relu", choices=ACTIVATIONS, help="inside feed-forward networks")
+def make_pretraining(args: argparse.Namespace) -> MaskedPretraining:
+    config = model_options(args) | {"n_encoder_layers": args.n_encoder_layers}
+    data = args.dataset, args.data_root, args.vocab_size, args.length
+    return MaskedPretraining(*data, config, args.batch_size, args.device)
 
 
-def train(task: Translate, args: argparse.Namespace, state_path: Path) -> tuple[nn.Module, list[dict], float]:
+def make_image_classification(args: argparse.Namespace) -> ImageClassification:
+    config = {"d_model": args.d_model, "n_heads": args.n_heads, "d_ff": args.d_ff, "dropout": args.dropout}
+    config |= {"n_layers": args.n_encoder_layers, "patch_size": args.patch_size}
+    config |= {"tokenizer": args.stem, "pooling": args.pooling}
+    return ImageClassification(args.dataset, args.data_root, args.split, config, args.batch_size, args.device)
+
+
+TASKS: dict[str, Callable[[argparse.Namespace], Task]] = {  # "finetune" makes several: see `compare_starts`
+    "translate": make_translation,
+    "lm": make_language_modelling,
+    "mlm": make_pretraining,
+    "vit": make_image_classification,
+}
+
+
+def train_and_measure(task: Task, args: argparse.Namespace) -> tuple[nn.Module, dict, list[dict]]:
+    """Return a trained model, rounded to 16 bits, its figures (the first process alone has any), and the history."""
+    model, history, seconds = train(task, args, args.out_dir / f"state_{task.name}.pth")
+    if rank() > 0:
+        return model, {}, history
+    round_to_half(model)
+    final = task.evaluate(model) | task.baselines() | {"epochs": task.n_epochs(args.max_steps)}
+    final |= {"train_seconds": seconds, "processes": world_size()}
+    return model, final | {"n_parameters": sum(parameter.numel() for parameter in model.parameters())}, history
+
+
+def beside_plain_patches(args: argparse.Namespace) -> dict:
+    """Train the same network on plain patches, for --patches_steps; return its figures, "_patches" in their names."""
+    later = changed(args, stem="patches", max_steps=args.patches_steps)
+    later.resume = args.resume and (args.out_dir / "state_vit_patches.pth").exists()
+    set_seed(args.seed)
+    _, final, _ = train_and_measure(make_image_classification(later), later)
+    names = f"{args.split}_accuracy", f"{args.split}_loss", "epochs", "train_seconds", "n_parameters"
+    return {f"{name}_patches": final[name] for name in names if name in final}
+
+
+def compare_starts(args: argparse.Namespace) -> tuple[Finetuning, nn.Module, dict, list[dict], list[dict]]:
+    """Train a classifier from what a masked model knows and from scratch: rates first, on validation, then the seeds.
+
+    Return the task and the model of the first seed that was fine-tuned, what all reached, the histories, the seeds.
+    """
+    with first_process_first():
+        parts = load_sentences(args.dataset, args.data_root)
+    pretrained = *load_masked_model(args.pretrained, args.device), parts, args.batch_size, args.dropout, args.device
+    tasks = {"finetuned": Finetuning(*pretrained, False), "scratch": Finetuning(*pretrained, True)}
+    begun = []
+
+    def trained(start: str, lr: float, seed: int) -> tuple[nn.Module, list[dict], float]:
+        path = args.out_dir / f"state_{start}_{lr:.1e}_{seed}.pth"
+        begun.append(path)
+        set_seed(seed)
+        resume = args.resume and (path.exists() or len(begun) == 1)
+        return train(tasks[start], changed(args, lr=lr, seed=seed, resume=resume), path)
+
+    def trial(start: str, lr: float) -> float:
+        return tasks[start].validate(trained(start, lr, args.seed)[0])["validation_accuracy"]
+
+    grid = [args.lr / RATIO, args.lr, args.lr * RATIO]
+    trials = search_rates(trial, dict.fromkeys(tasks, grid), RATIO, reach=2)
+    rows, history, models, final = [], [], [], {}
+    for start, task in tasks.items():
+        lr, own = best_rate(trials[start]), []
+        for seed in range(args.seed + 1, args.seed + 1 + args.runs):  # the trials' seed has had its say
+            model, lines, seconds = trained(start, lr, seed)
+            round_to_half(model)
+            own.append({"start": start, "seed": seed, "lr": lr} | task.evaluate(model) | {"train_seconds": seconds})
+            history += [{"start": start, "seed": seed} | line for line in lines]
+            models.append(model)
+        reached = over_seeds(own, ["accuracy", "loss", "train_seconds"]) | {"lr": lr}
+        final |= {f"{start}_{name}": value for name, value in reached.items()}
+        rows += own
+    task, model = tasks["finetuned"], models[0]
+    final |= {"gain": final["finetuned_accuracy"] - final["scratch_accuracy"], "n_seeds": args.runs}
+    final |= {"split": "test", "test_count": len(task.labels["test"]), "epochs": task.n_epochs(args.max_steps)}
+    final |= {"n_parameters": sum(parameter.numel() for parameter in model.parameters())}
+    final["trials"] = [
+        {"start": start, "lr": lr, "validation_accuracy": accuracy}
+        for start, scores in trials.items()
+        for lr, accuracy in scores.items()
+    ]
+    return task, model, final, history, rows
+
+
+def changed(args: argparse.Namespace, **flags: object) -> argparse.Namespace:
+    """Return the flags with others in place of some."""
+    return argparse.Namespace(**vars(args) | flags)
+
+
+def train(task: Task, args: argparse.Namespace, state_path: Path) -> tuple[nn.Module, list[dict], float]:
     """Train, save the state every so many steps; return the model (with --ema its average), history and seconds."""
     model = task.build().to(args.device)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
@@ -170,13 +218,13 @@ def train(task: Translate, args: argparse.Namespace, state_path: Path) -> tuple[
         n_targets = (targets != IGNORED).sum()  # of all processes together
         inputs, targets = [x[rank() :: world_size()] for x in inputs], targets[rank() :: world_size()]
 
-        # forward: logits (B, T, V)
+        # forward: logits (B, T, V), or (B, V) where an input has one target
         set_seed(args.seed + STRIDE * step + rank())  # dropout is each process's own
         with autocast(args.device, args.amp):
             logits = model(*inputs)
 
-        # loss: cross-entropy with smoothed labels, padding left out
-        logits, targets = logits.float().flatten(0, 1), targets.flatten()  # (B T, V), (B T,)
+        # loss: cross-entropy with smoothed labels; padding, and what is not to be guessed, is left out
+        logits, targets = logits.float().flatten(0, -2), targets.flatten()  # (B T, V), (B T,)
         losses = F.cross_entropy(logits, targets, label_smoothing=args.label_smoothing, reduction="none")  # (B T,)
         loss = losses.sum() / n_targets  # where the target is IGNORED it is 0
 

@@ -67,6 +67,14 @@ class KneserNey:
         return self.probability(torch.cat([tail, torch.arange(self.n_tokens)[:, None]], dim=1))
 
 
+def best_order(train: Tensor, ids: Tensor, n_tokens: int, highest: int = 9) -> tuple[float, int]:
+    """Return the lowest loss (nats a token) that a model of `train` has on all of ids (T,) but the first; its order."""
+    context = torch.cat([train, ids[:1]])
+    losses = {n: KneserNey(train, n_tokens, n).loss(ids[1:], context) for n in range(1, highest + 1)}
+    best = min(losses, key=losses.__getitem__)
+    return losses[best], best
+
+
 def _codes(ids: Tensor, n_tokens: int, n: int) -> Tensor:
     """Return each window of n tokens along the last axis as one number, (..., T - n + 1)."""
     powers = n_tokens ** torch.arange(n - 1, -1, -1)

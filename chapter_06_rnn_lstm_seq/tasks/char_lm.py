@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chapter_06_rnn_lstm_seq.baselines.ngram import KneserNey
+from chapter_06_rnn_lstm_seq.baselines.ngram import best_order
 from chapter_06_rnn_lstm_seq.dataset import encode, shakespeare, split_text
 from chapter_06_rnn_lstm_seq.model import LanguageModel, LanguageModelConfig, State, detach
 from chapter_06_rnn_lstm_seq.tasks.shared import configure
@@ -90,13 +90,8 @@ class CharLM:
 
     def baselines(self) -> dict[str, float | int]:
         """Return the best n-gram model's loss on the same characters, and its order."""
-        context = torch.cat([self.train_ids, self.valid_ids[:1]])
-        losses = {
-            order: KneserNey(self.train_ids, self.config.n_tokens, order).loss(self.valid_ids[1:], context)
-            for order in range(1, 10)
-        }
-        best = min(losses, key=losses.__getitem__)
-        return {"ngram_loss": losses[best], "ngram_order": best}
+        loss, order = best_order(self.train_ids, self.valid_ids, self.config.n_tokens)
+        return {"ngram_loss": loss, "ngram_order": order}
 
     @torch.no_grad()
     def about(self, model: nn.Module) -> dict:

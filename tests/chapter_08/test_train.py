@@ -135,7 +135,7 @@ def test_muon_takes_the_hidden_matrices_and_no_embedding():
 def test_the_shipped_model_is_small_enough():
     """Of the recipe's sizes, with the largest vocabulary that it allows."""
     recipe = script.RECIPES["translate"]
-    for variant in ({}, *script.VARIANTS.values()):
+    for variant in ({}, *script.VARIANTS["translate"].values()):
         flags = recipe | variant
         config = {name: flags[name] for name in ("d_model", "n_heads", "d_ff", "n_encoder_layers", "n_decoder_layers")}
         model = build(config | {"n_tokens": flags["vocab_size"]})

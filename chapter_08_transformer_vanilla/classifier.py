@@ -1,0 +1,45 @@
+"""A sentence classifier: the encoder of a masked model, and one linear layer on the mean of what it knows.
+句子分类器：掩码语言模型的编码器，加上对其输出均值的一个线性层。
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
+
+
+@dataclass
+class ClassifierConfig(TransformerConfig):
+    """What rebuilds a model: an encoder-only Transformer's config, and the number of classes."""
+
+    n_classes: int = 2
+
+
+class SentenceClassifier(nn.Module):
+    """Reads a sentence with `transformer`, an encoder alone; `head` rates the classes (Devlin et al. 2019, figure 4).
+
+    The paper classifies by the first token; the mean over all tokens needs no token that was trained for it.
+    """
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.d_model, config.n_classes)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """tokens (B, T), of which the first `lengths` (B,), at least one, are real -> logits (B, K)."""
+        hidden, mask = self.transformer.encode(tokens, lengths)  # (B, T, D), (B, 1, T)
+        summed = torch.where(mask.transpose(1, 2), hidden, 0).sum(dim=1)  # (B, T, D) -> (B, D)
+        return self.head(self.dropout(summed / lengths[:, None]))  # (B, D) -> (B, K)
+
+
+def from_masked_model(model: Transformer, n_classes: int, dropout: float) -> SentenceClassifier:
+    """Return a classifier that begins with all that the masked model has learned; its head is new."""
+    config = ClassifierConfig(**asdict(model.config) | {"dropout": dropout, "n_classes": n_classes})
+    classifier = SentenceClassifier(config)
+    classifier.transformer.load_state_dict(model.state_dict())  # strictly: no weight is missing or left over
+    return classifier

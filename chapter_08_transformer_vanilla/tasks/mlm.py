@@ -1,0 +1,125 @@
+"""Masked pre-training: an encoder alone guesses words that are hidden in children's books.
+掩码预训练：只用编码器，猜出童书中被遮住的词。
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chapter_06_rnn_lstm_seq.toy import toy_text
+from chapter_07_attention_mechanism.vocab import EOS_ID
+from chapter_08_transformer_vanilla.books import load_books, plain_text
+from chapter_08_transformer_vanilla.masking import mask_tokens
+from chapter_08_transformer_vanilla.sentences import load_sentences
+from chapter_08_transformer_vanilla.tasks import IGNORED
+from chapter_08_transformer_vanilla.tokenizer import Tokenizer
+from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
+from utils.errors import UserError
+from utils.evaluating import evaluating
+
+MIN_COUNT = 20  # a character that is rarer is written in bytes
+AT_ONCE = 32  # windows that are read side by side
+N_VALIDATED = 64  # windows of the held-out books that are looked at during training
+N_PROBE = 32  # tokens and logits that are recorded with the weights
+
+
+class MaskedPretraining:
+    """The task; see `tasks`."""
+
+    name = "masked_lm"
+
+    def __init__(
+        self,
+        dataset: str,
+        root: Path,
+        vocab_size: int,
+        length: int,
+        config: dict,
+        batch_size: int,
+        device: torch.device,
+    ):
+        """A batch is of `batch_size` windows of `length` tokens, each from anywhere in the books.
+
+        The pieces of words are those of the books and of the sentences that a classifier will be trained on.
+        """
+        parts = load_books(root) if dataset == "full" else toy_books()
+        train, held_out = [[plain_text(book) for book in part] for part in parts]
+        sentences, _ = load_sentences(dataset, root)["train"]
+        self.tokenizer = Tokenizer.train([*train, *sentences], vocab_size, MIN_COUNT)
+        self.config = TransformerConfig(len(self.tokenizer), n_decoder_layers=0, max_length=length, **config)
+        self.train = self.encode(train).to(device)  # (N,)
+        self.batch_size, self.length = batch_size, length
+        held_out = self.encode(held_out)
+        if min(len(self.train), len(held_out)) <= length:
+            raise UserError(f"--length {length}: there are {len(held_out)} tokens to validate on")
+        windows = held_out[: len(held_out) // length * length].view(-1, length).to(device)  # (M, T)
+        self.shown, self.hidden = mask_tokens(windows, len(self.tokenizer))  # once: each look is at the same gaps
+
+    def encode(self, books: list[str]) -> Tensor:
+        """Return the numbers of all the books, (N,), EOS behind each."""
+        return torch.tensor([i for book in books for i in [*self.tokenizer.encode(book), EOS_ID]])
+
+    def build(self) -> Transformer:
+        return Transformer(self.config)
+
+    def batch(self) -> tuple[tuple[Tensor], Tensor]:
+        """Return windows (B, T) with gaps, and what was in the gaps (B, T), IGNORED elsewhere."""
+        starts = torch.randint(len(self.train) - self.length + 1, (self.batch_size, 1))  # (B, 1)
+        tokens = self.train[(starts + torch.arange(self.length)).to(self.train.device)]  # (B, T)
+        shown, hidden = mask_tokens(tokens, len(self.tokenizer))
+        return (shown,), hidden
+
+    def n_epochs(self, steps: int) -> float:
+        """Return how often each token is read in so many steps."""
+        return steps * self.batch_size * self.length / len(self.train)
+
+    @torch.no_grad()
+    def measure(self, model: Transformer, n_windows: int | None = None) -> tuple[float, float, int]:
+        """Return cross-entropy (nats a gap) and accuracy on the gaps of held-out books, and how many these are."""
+        shown, hidden = self.shown[:n_windows], self.hidden[:n_windows]
+        loss, n_right, count = 0.0, 0, int((hidden != IGNORED).sum())
+        with evaluating(model):
+            for some, truth in zip(shown.split(AT_ONCE), hidden.split(AT_ONCE), strict=True):
+                logits = model(some)[truth != IGNORED]  # (gaps, V)
+                truth = truth[truth != IGNORED]  # (gaps,)
+                loss += F.cross_entropy(logits, truth, reduction="sum").item()
+                n_right += (logits.argmax(dim=1) == truth).sum().item()
+        return loss / count, n_right / count, count
+
+    def validate(self, model: Transformer) -> dict[str, float]:
+        return {"validation_loss": self.measure(model, N_VALIDATED)[0]}
+
+    def evaluate(self, model: Transformer) -> dict:
+        loss, accuracy, count = self.measure(model)
+        return {
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "validation_count": count,
+            "split": "validation: gaps in books that are held out",
+            "n_training_tokens": len(self.train),
+            "window": self.length,
+        }
+
+    def baselines(self) -> dict[str, float]:
+        """Return loss and accuracy of guesses by how frequent each token is, whatever stands around."""
+        counts = torch.bincount(self.train, minlength=len(self.tokenizer)) + 1.0  # (V,): none is impossible
+        truth = self.hidden[self.hidden != IGNORED]
+        loss = -(counts / counts.sum()).log()[truth].mean().item()
+        return {"unigram_loss": loss, "unigram_accuracy": (truth == counts.argmax()).float().mean().item()}
+
+    @torch.no_grad()
+    def about(self, model: Transformer) -> dict:
+        """Return what inference needs, and some logits by which a loaded model can be known again."""
+        tokens = self.shown[:1, :N_PROBE]
+        with evaluating(model):
+            probe = model(tokens)[0, -1, :N_PROBE].tolist()
+        return {"tokenizer": self.tokenizer.to_plain(), "probe_tokens": tokens[0].tolist(), "probe": probe}
+
+
+def toy_books() -> tuple[list[str], list[str]]:
+    """Return a text of simple lines to train on, and one of other lines."""
+    lines = list(dict.fromkeys(toy_text().splitlines()))
+    held_out = lines[::8]
+    return ["\n".join(line for line in lines if line not in held_out)], ["\n".join(held_out)]
