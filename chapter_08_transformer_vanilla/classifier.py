@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from chapter_07_attention_mechanism.dataset.batching import pad
 from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
+from utils.evaluating import evaluating
+
+AT_ONCE = 100  # sentences that are read side by side
 
 
 @dataclass
@@ -43,3 +47,14 @@ def from_masked_model(model: Transformer, n_classes: int, dropout: float) -> Sen
     classifier = SentenceClassifier(config)
     classifier.transformer.load_state_dict(model.state_dict())  # strictly: no weight is missing or left over
     return classifier
+
+
+@torch.no_grad()
+def sentence_logits(model: SentenceClassifier, sentences: list[list[int]], device: torch.device) -> Tensor:
+    """Return the model's logits (N, K) for sentences given as tokens, on the CPU."""
+    parts = []
+    with evaluating(model):
+        for first in range(0, len(sentences), AT_ONCE):
+            tokens, lengths = pad(sentences[first : first + AT_ONCE])
+            parts.append(model(tokens.to(device), lengths.to(device)).cpu())
+    return torch.cat(parts)

@@ -1,13 +1,18 @@
-"""Translate sentences or a file, and see which words of the source each piece was written from.
-翻译句子或文件，并看到写每个片段时看了原文的哪些词。
+"""Use what was trained: translate and see where the model looked, go on with a text, judge sentences, name pictures.
+使用训练好的模型：翻译并查看模型看了哪里、续写文本、判断句子褒贬、识别图片。
 
     python chapter_08_transformer_vanilla/inference.py    # asks for sentences, one after another
     python chapter_08_transformer_vanilla/inference.py --text "Ein Hund rennt durch den Schnee."    # 5 s
     python chapter_08_transformer_vanilla/inference.py --pair zh-en --text "我喜欢学习"
     python chapter_08_transformer_vanilla/inference.py --file sentences.txt --alignment off    # a sentence a line
     python chapter_08_transformer_vanilla/inference.py --text "Zwei Kinder malen." --alignment picture
+    python chapter_08_transformer_vanilla/inference.py --task lm --prompt "ROMEO:" --temperature 0.7
+    python chapter_08_transformer_vanilla/inference.py --task sentiment --text "a joy from start to finish"
+    python chapter_08_transformer_vanilla/inference.py --task sentiment --text "once upon a [mask] there was a king"
+    python chapter_08_transformer_vanilla/inference.py --task vit --images my_photo.jpg    # without: ten drawings
 """
 
+import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -18,11 +23,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
+from chapter_03_optimization_regularization.training import probabilities
+from chapter_04_cnn_classic.answers import describe, print_answers
+from chapter_04_cnn_classic.dataset import to_input
+from chapter_04_cnn_classic.pictures import read_folder
+from chapter_06_rnn_lstm_seq.dataset import encode
+from chapter_06_rnn_lstm_seq.generation import known_part
 from chapter_07_attention_mechanism.figures.attention import alignments
+from chapter_08_transformer_vanilla.books import plain_text
+from chapter_08_transformer_vanilla.classifier import sentence_logits
 from chapter_08_transformer_vanilla.dataset import LANGUAGES, PAIRS
-from chapter_08_transformer_vanilla.shipped import UNTRAINED, load_translator
+from chapter_08_transformer_vanilla.masking import fill_gaps
+from chapter_08_transformer_vanilla.shipped import (
+    UNTRAINED,
+    load_language_model,
+    load_masked_model,
+    load_sentence_classifier,
+    load_translator,
+    load_vit,
+)
 from chapter_08_transformer_vanilla.translating import AT_ONCE, Translation, Translator
-from utils.cli import add_output_flags, amount, begin, positive, run, script_parser
+from chapter_08_transformer_vanilla.writing import generate
+from utils.cli import add_output_flags, amount, begin, natural, positive, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
 from utils.results import write_results
@@ -33,16 +55,21 @@ EXAMPLES = {
     "en-de": "A dog runs through the snow.",
     "zh-en": "我喜欢学习。",
 }
-TINY = {"model_path": UNTRAINED, "text": ["Ein Hund.", "我喜欢", ""], "alignment": "picture"}
-SHOWN = 3  # places of the source that are named for each piece, at most
+TINY = {"model_path": UNTRAINED, "text": ["Ein Hund.", "我喜欢", "", "a [mask] film"], "length": 20}
+TINY |= {"alignment": "picture"}
+DRAWINGS = Path(__file__).resolve().parents[1] / "chapter_04_cnn_classic" / "data" / "custom_imgs"
+GAP = "[mask]"  # what stands in a text for a piece to be filled in
+MOST_TOKENS = 512  # of a sentence that is judged
+SHOWN = 3  # places of the source that are named for each piece, or pieces for a gap, at most
 LEAST = 0.1  # weight of a place that is named
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
-    parser.add_argument("--pair", default="de-en", choices=PAIRS, help="from which language into which")
-    parser.add_argument("--text", nargs="+", help="sentences to translate; None: those of --file, or typed ones")
+    parser.add_argument("--task", default="translate", choices=TASKS, help="translate, write, judge, or see")
+    parser.add_argument("--pair", default="de-en", choices=PAIRS, help="from which language into which (translate)")
+    parser.add_argument("--text", nargs="+", help="sentences to read; None: those of --file, or typed ones")
     parser.add_argument("--file", type=Path, help="a file with a sentence a line")
     parser.add_argument("--beam", type=positive, default=5, help="beginnings that are kept; 1: greedy decoding")
     parser.add_argument(
@@ -57,25 +84,23 @@ def main(argv: list[str] | None = None) -> None:
         choices=["table", "picture", "off"],
         help="where the model looked: as a table, also as a PNG file for each sentence, or not at all",
     )
+    parser.add_argument("--prompt", default="", help="text to go on from (lm); empty: begin a scene")
+    parser.add_argument("--length", type=positive, default=600, help="characters to write (lm)")
+    parser.add_argument("--temperature", type=amount, default=0.8, help="below 1 safer, above 1 bolder (lm)")
+    parser.add_argument("--top_k", type=natural, default=0, help="draw from so many likeliest; 0: from all (lm)")
+    parser.add_argument("--top_p", type=amount, default=1.0, help="draw from the likeliest that make up so much (lm)")
+    parser.add_argument("--images", type=Path, default=DRAWINGS, help="a folder of pictures, or one picture (vit)")
     parser.add_argument("--model_path", type=Path, help="None: the one that ships; untrained: a tiny random one")
     args = begin(parser, argv, dry_run=TINY)
-    texts = [*(args.text or []), *(read_lines(args.file) if args.file else [])]
-    translator = load_translator(args.pair, args.model_path, args.device)
-
-    rows = []
-    for some in batched(texts) if args.text or args.file else typed_lines(args.pair):
-        for row, parts in translate(translator, some, args.pair, args.device, args.beam, args.length_penalty):
-            rows.append(row)
-            note = f"   [{row['note']}]" if row["note"] else ""
-            print(f"{row['source']}\n  -> {row['translation'] or '(nothing)'}{note}")
-            for i, part in enumerate(parts):
-                if args.alignment != "off" and part.pieces:
-                    print(*alignment_lines(part), sep="\n")
-                if args.alignment == "picture" and part.pieces:
-                    figure = alignments([(part.source, part.pieces, part.weights, None)])
-                    save_figure(figure, args.out_dir / f"{args.pair}_{len(rows)}_{i + 1}.png")
-    write_results(args.out_dir / f"{args.pair}.json", args, {"count": len(rows), "translations": rows})
+    name = args.pair if args.task == "translate" else args.task
+    write_results(args.out_dir / f"{name}.json", args, TASKS[args.task](args))
     print(f"written to {args.out_dir}")
+
+
+def given_texts(args: argparse.Namespace, language: str, example: str) -> Iterator[list[str]]:
+    """Yield texts, some at a time: those of --text and --file, or, where there is neither, what is typed."""
+    texts = [*(args.text or []), *(read_lines(args.file) if args.file else [])]
+    return batched(texts) if args.text or args.file else typed_lines(language, example)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -97,15 +122,32 @@ def batched(texts: list[str]) -> Iterator[list[str]]:
     return (texts[i : i + AT_ONCE] for i in range(0, len(texts), AT_ONCE))
 
 
-def typed_lines(pair: str) -> Iterator[list[str]]:
+def typed_lines(language: str, example: str) -> Iterator[list[str]]:
     """Ask for one sentence at a time, until there are no more (Ctrl-D, on Windows Ctrl-Z and Enter) or Ctrl-C."""
-    source = LANGUAGES[pair[:2]]
-    print(f"{source} sentences, for instance: {EXAMPLES[pair]}   (end: Ctrl-D)", file=sys.stderr)
+    print(f"{language} sentences, for instance: {example}   (end: Ctrl-D)", file=sys.stderr)
     try:
         while True:
-            yield [input(f"{source}> " if sys.stdin.isatty() else "")]
+            yield [input(f"{language}> " if sys.stdin.isatty() else "")]
     except (EOFError, KeyboardInterrupt):
         print(file=sys.stderr)
+
+
+def translate_texts(args: argparse.Namespace) -> dict:
+    """Print each text's translation and, if wanted, its alignment."""
+    texts, rows = given_texts(args, LANGUAGES[args.pair[:2]], EXAMPLES[args.pair]), []
+    translator = load_translator(args.pair, args.model_path, args.device)
+    for some in texts:
+        for row, parts in translate(translator, some, args.pair, args.device, args.beam, args.length_penalty):
+            rows.append(row)
+            note = f"   [{row['note']}]" if row["note"] else ""
+            print(f"{row['source']}\n  -> {row['translation'] or '(nothing)'}{note}")
+            for i, part in enumerate(parts):
+                if args.alignment != "off" and part.pieces:
+                    print(*alignment_lines(part), sep="\n")
+                if args.alignment == "picture" and part.pieces:
+                    figure = alignments([(part.source, part.pieces, part.weights, None)])
+                    save_figure(figure, args.out_dir / f"{args.pair}_{len(rows)}_{i + 1}.png")
+    return {"count": len(rows), "translations": rows}
 
 
 def translate(
@@ -139,6 +181,57 @@ def looked_at(source: Iterable[str], weights: Tensor) -> list[str]:
     """Return the largest of the weights (S,), with their places: ["▁Hund 0.71", "▁Ein 0.12"]."""
     pairs = sorted(zip(weights.tolist(), source, strict=True), key=lambda pair: -pair[0])[:SHOWN]
     return [f"{piece} {weight:.2f}" for weight, piece in pairs if weight >= LEAST]
+
+
+def continue_text(args: argparse.Namespace) -> dict:
+    """Stream a text to the screen, a character at a time."""
+    if not 0 < args.top_p <= 1:
+        raise UserError(f"--top_p {args.top_p}: a share above 0 and at most 1")
+    model, characters = load_language_model(args.model_path, args.device)
+    prompt, unknown = known_part(args.prompt, characters)
+    if unknown:
+        print(f"left out, since the plays do not have them: {' '.join(map(repr, unknown[:10]))}", file=sys.stderr)
+    print(prompt, end="", flush=True)
+    options = args.temperature, args.top_k or None, args.top_p, torch.Generator().manual_seed(args.seed)
+    written = ""
+    for token in generate(model, encode(prompt or "\n", characters).tolist(), args.length, *options):
+        written += characters[token]
+        print(characters[token], end="", flush=True)
+    print()
+    return {"prompt": prompt, "text": written}
+
+
+def judge_texts(args: argparse.Namespace) -> dict:
+    """Print how likely each sentence is praise, or what may stand in its gaps."""
+    texts, rows, filler = given_texts(args, "English", "a joy from start to finish"), [], None
+    model, tokenizer, classes = load_sentence_classifier(args.model_path, args.device)
+    for text in (text for some in texts for text in some):
+        if GAP in text:
+            filler = filler or load_masked_model(UNTRAINED if args.model_path == UNTRAINED else None, args.device)
+            found = fill_gaps(*filler, [plain_text(part) for part in text.split(GAP)], SHOWN)
+            rows.append({"text": text, "gaps": found})
+            guesses = ["  ".join(f"{piece} {p:.1%}" for piece, p in gap.items()) for gap in found]
+            print(text, *(f"  {GAP}  {guess}" for guess in guesses), sep="\n")
+        elif tokens := tokenizer.encode(plain_text(text))[:MOST_TOKENS]:
+            p = sentence_logits(model, [tokens], args.device)[0].softmax(dim=0)  # (K,)
+            rows.append({"text": text, "class": classes[int(p.argmax())], "p": p.max().item()})
+            print(f"{rows[-1]['class']}  {p.max():.1%}  {text}")
+        else:
+            print("there is nothing to read", file=sys.stderr)
+    return {"count": len(rows), "sentences": rows}
+
+
+def classify_pictures(args: argparse.Namespace) -> dict:
+    """Print the classes that each picture most probably belongs to."""
+    model, classes = load_vit(args.model_path, args.device)
+    paths, images, unreadable = read_folder(args.images)
+    p = probabilities(model, images.to(args.device), to_input=to_input).cpu()  # (N, K)
+    answers = [describe(path, row, classes) for path, row in zip(paths, p, strict=True)]
+    print_answers(answers)
+    return {"count": len(answers), "unreadable": unreadable, "answers": answers}
+
+
+TASKS = {"translate": translate_texts, "lm": continue_text, "sentiment": judge_texts, "vit": classify_pictures}
 
 
 if __name__ == "__main__":

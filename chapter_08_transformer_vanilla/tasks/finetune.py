@@ -7,13 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chapter_07_attention_mechanism.dataset.batching import LengthBuckets, pad
-from chapter_08_transformer_vanilla.classifier import SentenceClassifier, from_masked_model
+from chapter_08_transformer_vanilla.classifier import SentenceClassifier, from_masked_model, sentence_logits
 from chapter_08_transformer_vanilla.sentences import CLASSES, Part
 from chapter_08_transformer_vanilla.tokenizer import Tokenizer
 from chapter_08_transformer_vanilla.transformer import Transformer
-from utils.evaluating import evaluating
 
-AT_ONCE = 100  # sentences that are read side by side
 PROBE = "a joy from start to finish ."  # whose logits are recorded with the weights
 
 
@@ -71,14 +69,3 @@ class Finetuning:
         """Return what inference needs, and some logits by which a loaded model can be known again."""
         probe = sentence_logits(model, [self.tokenizer.encode(PROBE)], self.device)[0].tolist()
         return {"tokenizer": self.tokenizer.to_plain(), "classes": CLASSES, "probe_text": PROBE, "probe": probe}
-
-
-@torch.no_grad()
-def sentence_logits(model: SentenceClassifier, sentences: list[list[int]], device: torch.device) -> Tensor:
-    """Return the model's logits (N, K) for sentences given as tokens, on the CPU."""
-    parts = []
-    with evaluating(model):
-        for first in range(0, len(sentences), AT_ONCE):
-            tokens, lengths = pad(sentences[first : first + AT_ONCE])
-            parts.append(model(tokens.to(device), lengths.to(device)).cpu())
-    return torch.cat(parts)

@@ -99,11 +99,13 @@ def text_loss(model: Transformer, ids: Tensor, length: int, stride: int) -> floa
     n_targets = len(ids) - 1
     length = min(length, n_targets)
     starts = torch.arange(0, n_targets - length + stride, stride).clamp(max=n_targets - length)
-    losses = torch.empty(n_targets, device=ids.device)
+    losses = torch.empty(n_targets, dtype=torch.float64)
     with evaluating(model):
         for some in starts.flip(0).split(AT_ONCE):  # from the last to the first, which has the last word
-            places = some[:, None].to(ids.device) + torch.arange(length, device=ids.device)  # (B, T)
-            logits = model(ids[places]).transpose(1, 2)  # (B, T, V) -> (B, V, T)
-            for place, loss in zip(places, F.cross_entropy(logits, ids[places + 1], reduction="none"), strict=True):
+            places = some[:, None] + torch.arange(length)  # (B, T)
+            tokens, targets = (ids[shifted.to(ids.device)] for shifted in (places, places + 1))  # (B, T)
+            logits = model(tokens).transpose(1, 2)  # (B, T, V) -> (B, V, T)
+            found = F.cross_entropy(logits, targets, reduction="none").cpu().double()  # (B, T)
+            for place, loss in zip(places, found, strict=True):
                 losses[place] = loss
-    return losses.double().mean().item()
+    return losses.mean().item()
