@@ -226,7 +226,8 @@ def test_a_decoder_learns_a_text_and_goes_on_with_it(tmp_path, capsys):
     flags = ["--max_steps", 120, "--save_every", 60, "--batch_size", 16, "--length", 32, "--d_model", 32, "--d_ff", 64]
     final = run_task("lm", tmp_path, *flags, "--dropout", 0)["final"]
     assert final["val_loss"] < 1.5 and final["val_count"] == 1198  # by how frequent characters are alone: 2.8
-    assert {"val_loss_overlapping", "ngram_loss", "val_bits_per_character", "window", "train_seconds", "n_parameters"} <= final.keys()
+    names = {"val_loss_overlapping", "ngram_loss", "val_bits_per_character", "window", "train_seconds", "n_parameters"}
+    assert names <= final.keys()
     path = tmp_path / "lm_shakespeare.pth"
     model, characters = load_language_model(path, CPU)
     assert len(characters) == model.config.n_tokens and model.config.max_length == 32
