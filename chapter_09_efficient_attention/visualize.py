@@ -1,0 +1,84 @@
+"""Draw the pictures of the theory, and measure what it quotes: recall from a state, errors of random features.
+画出理论部分的插图，并测出文中引用的数值：从状态中回忆的误差、随机特征的误差。
+
+    python chapter_09_efficient_attention/visualize.py --parts theory    # about half a minute
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from chapter_09_efficient_attention.figures import caches, cost, memory, patterns, states, tiles
+from utils.cli import add_output_flags, begin, positive, run, script_parser
+from utils.plotting import save_figure
+from utils.results import write_results
+
+STATE_ROWS = 32
+N_PAIRS = [1, 2, 4, 8, 16, 24, 33, 48, 64]  # keys and values that a state is to remember
+N_FEATURES = [4, 16, 64, 256, 1024]
+TINY = {"trials": 2, "draws": 200}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = script_parser(__doc__, __file__)
+    add_output_flags(parser)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to draw")
+    parser.add_argument("--trials", type=positive, default=200, help="sets of random pairs to average recall over")
+    parser.add_argument("--draws", type=positive, default=10000, help="sets of random features that errors are from")
+    args = begin(parser, argv, dry_run=TINY)
+    for part in dict.fromkeys(args.parts):
+        for path in PARTS[part](args):
+            print(f"wrote {path}")
+
+
+def theory(args: argparse.Namespace) -> list[Path]:
+    """The pictures of the README's theory; nothing in them was trained."""
+    generator = torch.Generator().manual_seed(args.seed)
+    recall = memory.measure_recall(N_PAIRS, STATE_ROWS, args.trials, generator)
+    singles, errors = memory.measure_features(N_FEATURES, args.draws, generator)
+    final = {"state_rows": STATE_ROWS, "trials": args.trials, "draws": args.draws, "pairs": N_PAIRS}
+    final |= {f"{name}_error_{n}": error for name, row in recall.items() for n, error in zip(N_PAIRS, row, strict=True)}
+    final |= {"features": N_FEATURES, "feature_errors": errors["at right angles"]}
+    final["feature_slope"] = slope(N_FEATURES, errors["at right angles"])
+    path = args.out_dir / "theory.json"
+    write_results(path, args, final)
+    drawn = {
+        "kept": cost.kept(),
+        "squares": cost.growing(),
+        "roofline": cost.roofline(),
+        "heads": caches.heads(),
+        "rotation": caches.rotation(),
+        "latent": caches.latent(),
+        "pages": caches.pages(),
+        "online": tiles.online(),
+        "tiles": tiles.tiles(),
+        "reach": patterns.reach(),
+        "patterns": patterns.patterns(),
+        "shapes": states.shapes(),
+        "features": memory.features(N_FEATURES, singles, errors),
+        "forms": states.forms(),
+        "decay": states.decay(),
+        "delta": memory.delta(),
+        "holds": memory.holds(N_PAIRS, recall, STATE_ROWS),
+        "growth": cost.growth(),
+    }
+    return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
+
+
+def slope(x: list[float], y: list[float]) -> float:
+    """Return the slope of the straight line that fits log y over log x best."""
+    a, b = ([math.log(value) for value in values] for values in (x, y))
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    return sum((p - mean_a) * (q - mean_b) for p, q in zip(a, b, strict=True)) / sum((p - mean_a) ** 2 for p in a)
+
+
+PARTS = {"theory": theory}
+
+
+if __name__ == "__main__":
+    run(main)
