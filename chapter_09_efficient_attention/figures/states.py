@@ -144,7 +144,9 @@ def decay(n: int = 6) -> Figure:
     figure, panels = new_figure(12, 3.7, ncols=4)
     for axes, (name, gates) in zip(panels, tables, strict=True):
         factors = fading(gates.log().cumsum(dim=0))  # (6, 6)
-        axes.imshow(factors.masked_fill(torch.ones(n, n).triu(1).bool(), torch.nan), cmap=WEIGHT_MAP, vmin=0, vmax=1.3)
+        axes.imshow(
+            factors.masked_fill(torch.ones(n, n).triu(1).bool(), torch.nan).numpy(), cmap=WEIGHT_MAP, vmin=0, vmax=1.3
+        )
         axes.set_facecolor("0.95")
         for t in range(n):
             for s in range(t + 1):
