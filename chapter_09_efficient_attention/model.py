@@ -106,18 +106,19 @@ class ShortConvolution(nn.Module):
 
     def __init__(self, width: int, size: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(size, width))
+        self.size = size
+        self.weight = nn.Parameter(torch.zeros(size * width))  # one row, for it is no matrix that optimizers may turn
         with torch.no_grad():
-            self.weight[0] = 1.0
+            self.weight[:width] = 1.0
 
     def forward(self, x: Tensor, cache: StateCache | None = None) -> Tensor:
         """x (B, T, D) -> (B, T, D); the cache holds the last tokens before x."""
-        size, length = len(self.weight), x.shape[1]
+        size, length, weight = self.size, x.shape[1], self.weight.view(self.size, -1)  # (size, D)
         past = x.new_zeros(len(x), size - 1, x.shape[2]) if cache is None or cache.state is None else cache.state
         x = torch.cat([past, x], dim=1)  # (B, size - 1 + T, D)
         if cache is not None:
             cache.replace(x[:, length:], length)
-        return sum(self.weight[i] * x[:, size - 1 - i : size - 1 - i + length] for i in range(size))
+        return sum(weight[i] * x[:, size - 1 - i : size - 1 - i + length] for i in range(size))
 
 
 class DecoderBlock(ResidualLayer):
