@@ -10,9 +10,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from chapter_06_rnn_lstm_seq.model import LanguageModel, LanguageModelConfig
+from chapter_08_transformer_vanilla.classifier import from_masked_model
 from chapter_08_transformer_vanilla.figures import circuits, families, uses
 from chapter_08_transformer_vanilla.induction import copying_layers, copying_stream
 from chapter_08_transformer_vanilla.layers import FeedForward
+from chapter_08_transformer_vanilla.masking import MASK_ID, mask_tokens
 from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
 from chapter_08_transformer_vanilla.vit import PatchTokenizer, VisionTransformer, ViTConfig
 from tests.chapter_08.test_readme import NAMES
@@ -53,12 +55,18 @@ def test_pieces_cost_what_their_characters_cost():
 
 
 def test_so_many_places_answer():
-    draws = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
-    shown = [NAMES["show"]("dog", u, "green") for u in draws]
-    answering = [word for word, u in zip(shown, draws, strict=True) if u < 0.15]
-    shares = [answering.count(word) / len(draws) for word in ("<mask>", "green", "dog")]
-    assert shares == pytest.approx([0.12, 0.015, 0.015], abs=0.002)
-    assert shown.count("dog") / len(draws) == pytest.approx(0.865, abs=0.003)
+    """By the plain code and by `mask_tokens`, which draws the other word from a large vocabulary."""
+    torch.manual_seed(0)
+    n = 200_000
+    shown = [NAMES["show"]("dog", u, "green") for u in torch.rand(n, dtype=torch.float64).tolist()]
+    plain = [shown.count(word) / n for word in ("<mask>", "green", "dog")]
+    dog = 77
+    tokens, targets = mask_tokens(torch.full((1, n), dog), 10_000)
+    fast = [(tokens == kind).sum().item() / n for kind in (MASK_ID, dog)]
+    fast.insert(1, 1 - sum(fast))
+    assert plain == pytest.approx([0.12, 0.015, 0.865], abs=0.003)
+    assert fast == pytest.approx([0.12, 0.015, 0.865], abs=0.003)
+    assert (targets == dog).sum().item() / n == pytest.approx(0.15, abs=0.003)
 
 
 def test_an_encoder_sees_the_answer():
@@ -83,9 +91,9 @@ def test_steps_of_one_place_write_a_sentence_of_the_corpus():
 
 def test_what_transfer_keeps_and_adds():
     model = Transformer(TransformerConfig(4000, 256, 4, 256, 3, 0))
-    kept = sum(p.numel() for p in model.parameters())  # the head is the embedding
-    new = sum(p.numel() for p in nn.Linear(256, 2).parameters())
-    assert (kept, new) == (2_211_840, 514)
+    classifier = from_masked_model(model, 2, dropout=0.1)
+    kept = sum(p.numel() for p in model.parameters())  # the old head is the embedding
+    assert (kept, sum(p.numel() for p in classifier.parameters()) - kept) == (2_211_840, 514)
 
 
 def test_no_line_parts_the_frozen_features():
