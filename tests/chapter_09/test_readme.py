@@ -279,6 +279,40 @@ def test_the_exercises_answers_are_right():
     assert round(100 * (32768 + 5 * 1024) / (6 * 32768)) == 19 and round(math.log(0.5) / math.log(1 - 2**-5)) == 22
 
 
+def test_numbers_in_the_prose_are_right():
+    """What no code block computes, as the text says it."""
+    matrices, scores = NAMES["operations"](12288, 512, 2048)
+    assert scores == 4 * matrices and "From 12,288 tokens on" in README
+    said = {
+        "4.3 billion scores": 65536**2 / 1e9,
+        "17.2 GB in float32": 4 * 65536**2 / 1e9,
+        "take 34 MB": 65536 * 2 * 64 * 4 / 1e6,
+        "computing 0.014 ms": 1000 * 14e9 / cost.PEAK,
+        "are 131 GB": 64 * 4096 * 0.5e6 / 1e9,
+        "39 ms a step": 1000 * 64 * 4096 * 0.5e6 / cost.BANDWIDTH,
+        "524,288 bytes": 2 * 32 * 32 * 128 * 2,
+        "2.1 GB for a text": 524288 * 4096 / 1e9,
+        "122,070 tokens": 16e9 / 131072,
+        "57 times as many": 2 * 128 * 128 / 576,
+        "67$ million": 4 * 4096**2 / 1e6,
+        "17$ million": 32 * 2 * 4096 * 64 / 1e6,
+        "131,073 places": 1 + 32 * 4096,
+        "128 times fewer": 65536 / (2 * 65536**0.5),
+        "64 times less": 4096 / 64,
+        "12,288 chunked": 64 * 64 + 2 * 64**2,
+        "0.78$ of it": (1 - 2**-12) ** 1000,
+        "1.31 /": (math.e - 1) ** 0.5,
+        "24,576 bytes; the states take 37.7 MB": 24576,
+        "98,304 bytes a token": 2 * 48 * 2 * 256 * 2,
+    }
+    for text, value in said.items():
+        shown = re.search(r"\d[\d,]*(\.\d+)?", text)[0].replace(",", "")
+        assert text in README and round(value, len(shown.partition(".")[2])) == float(shown), text
+    weights = NAMES["with_sink"]([4, 0, 0, 0], -math.inf)
+    assert weights[:2] == pytest.approx([0.948, 0.017], abs=5e-4)
+    assert round(NAMES["with_sink"]([0, 0, 0], -math.inf)[0] / weights[1]) == 19 and "nineteen times" in README
+
+
 def test_pictures_hold_the_numbers_of_the_text():
     assert states.KEYS.tolist() == NAMES["keys"] and states.VALUES.tolist() == NAMES["values"]
     assert states.QUERIES.tolist() == NAMES["queries"] and flat(memory.NEAR_KEYS.tolist()) == pytest.approx(
