@@ -39,7 +39,7 @@ def load(task: str, path: Path, device: torch.device) -> tuple[nn.Module, Vocabu
     model, about = load_model(path, BUILDERS[task], device)
     if about.get("task") != task:
         raise UserError(f"{path} was trained for --task {about.get('task')}, not for {task}")
-    return model, Vocabulary(about["pieces"], about["merges"])
+    return model, Vocabulary.of_plain(about)
 
 
 def untrained(task: str, device: torch.device) -> tuple[nn.Module, Vocabulary]:

@@ -76,8 +76,10 @@ def merge_pair(parts: Sequence[str], pair: tuple[str, str]) -> tuple[str, ...]:
 class Vocabulary:
     """Pieces and their numbers. With merges a word is split into pieces, without it is a piece, or unknown."""
 
-    def __init__(self, pieces: Sequence[str], merges: Sequence[tuple[str, str]] = ()):
-        self.pieces, self.merges = [*SPECIAL, *pieces], [tuple(pair) for pair in merges]
+    def __init__(self, pieces: Sequence[str], merges: Iterable[Sequence[str]] = ()):
+        """`pieces` are those that no merge makes."""
+        self.merges = [(a, b) for a, b in merges]
+        self.pieces = [*SPECIAL, *pieces, *(a + b for a, b in self.merges)]
         self.ids = {piece: i for i, piece in enumerate(self.pieces)}
         self.rank = {pair: i for i, pair in enumerate(self.merges)}
         self._known: dict[str, list[str]] = {}
@@ -99,7 +101,17 @@ class Vocabulary:
         words = Counter(word for text in texts for word in split_words(text))
         characters = sorted(set().union(*words))
         merges = learn_merges(words, size - len(SPECIAL) - len(characters))
-        return cls([*characters, *("".join(pair) for pair in merges)], merges)
+        return cls(characters, merges)
+
+    @classmethod
+    def of_plain(cls, plain: dict) -> "Vocabulary":
+        """Return the vocabulary that `plain` has written down."""
+        return cls(plain["pieces"], [pair.split(" ") for pair in plain["merges"]])
+
+    def plain(self) -> dict[str, list[str]]:
+        """Return plain values that rebuild it: the pieces that no merge makes, and the merges, "a b" for each."""
+        pieces = self.pieces[len(SPECIAL) : len(self.pieces) - len(self.merges)]
+        return {"pieces": pieces, "merges": [f"{a} {b}" for a, b in self.merges]}
 
     def __len__(self) -> int:
         return len(self.pieces)

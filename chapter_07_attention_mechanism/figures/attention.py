@@ -52,6 +52,7 @@ def alignments(panels: list[tuple[list[str], list[str], Tensor, Tensor | None]])
         grid = part.add_gridspec(1, len(line) + 1, width_ratios=[*widths, widest - sum(widths) + 0.01])
         for place, (read, written, weights, known) in zip(grid, line, strict=False):
             axes = part.add_subplot(place)
+            axes.set_anchor("N")
             weight_grid(axes, weights[:LONGEST, :LONGEST], written, read, form=None)
             if letters > 2:
                 axes.tick_params(axis="x", labelrotation=90)

@@ -108,4 +108,4 @@ class Caption:
         return found
 
     def about(self) -> dict:
-        return {"pieces": self.vocabulary.pieces[4:], "merges": []}
+        return self.vocabulary.plain()

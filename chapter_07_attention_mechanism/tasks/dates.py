@@ -112,4 +112,4 @@ class Dates:
         }
 
     def about(self) -> dict:
-        return {"pieces": self.vocabulary.pieces[4:], "merges": []}
+        return self.vocabulary.plain()

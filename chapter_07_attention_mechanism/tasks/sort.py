@@ -132,4 +132,4 @@ class Sort:
         return {"exact_match_baseline": right / total}
 
     def about(self) -> dict:
-        return {"pieces": self.vocabulary.pieces[4:], "merges": []}
+        return self.vocabulary.plain()

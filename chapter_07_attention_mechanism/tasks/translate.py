@@ -167,4 +167,4 @@ class Translate:
         return {"bleu_copied": bleu(sources, self.test), "bleu_dictionary": bleu(words, self.test)}
 
     def about(self) -> dict:
-        return {"pieces": self.vocabulary.pieces[4:], "merges": [list(pair) for pair in self.vocabulary.merges]}
+        return self.vocabulary.plain()
