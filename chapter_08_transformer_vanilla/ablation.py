@@ -181,6 +181,7 @@ class Trainings:
             if not trial:
                 row |= {f"last_{name}": value for name, value in self.measure(last, trial).items()}
             self.rows.append(row)
+            self.bar.set_postfix(trainings=len(self.rows))
             save_state(self.path, self.args.flags, len(self.rows), self.rows, {})
         return row if recipe.averaged else row | {"averaged": False, "loss": row["last_loss"], "bleu": row["last_bleu"]}
 

@@ -49,9 +49,9 @@ def roles(found: dict[str, dict]) -> Figure:
     for axes, (name, part) in zip(panels, found.items(), strict=True):
         n_layers, n_roles, n_heads = part["weights"].shape
         grid = part["weights"].transpose(1, 2).flatten(0, 1)  # (L, R, H) -> (L H, R)
-        grid = torch.cat([part["uniform"][None], grid]).cpu()  # (1 + L H, R)
+        grid = torch.cat([part["uniform"][None], grid]).cpu().numpy()  # (1 + L H, R)
         axes.imshow(grid, cmap=WEIGHT_MAP, vmin=0, vmax=1, aspect="auto")
-        for (row, column), value in np.ndenumerate(grid.numpy()):
+        for (row, column), value in np.ndenumerate(grid):
             ink = "white" if value > 0.4 else DARK
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
         tokens = [part["uniform_tokens"], *part["tokens"].flatten().tolist()]
