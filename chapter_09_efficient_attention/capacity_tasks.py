@@ -13,7 +13,7 @@ IGNORED = -100  # what `F.cross_entropy` leaves out
 def recall_batch(
     batch_size: int, n_pairs: int, n_keys: int, n_values: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Draw multi-query associative recall (Arora et al. 2024, section 3): "a 7 c 9 b 2", then "b c a", asks for 2 9 7.
+    """Draw multi-query associative recall (Arora et al. 2024, Zoology): "a 7 c 9 b 2", then "b c a", asks for 2 9 7.
 
     Keys are the tokens from 0, no two of a sequence the same, and values the `n_values` tokens after the keys. First
     come the pairs, then each key once more, in another order; its value is the target there. T is 3 n_pairs.

@@ -6,7 +6,7 @@ Delta 规则：先看状态对这个键给出什么回答，再只写入它与�
 Linear attention adds k v^T whether or not the state knows it already, and answers pile up. Here the state learns: the
 update is one step of gradient descent, with the learning rate b_t, on |k_t S - v_t|^2 / 2.
 
-    delta rule          a_t = 1            Schlag et al. 2021, equation 24; in chunks Yang et al. 2024, section 3
+    delta rule          a_t = 1            Schlag et al. 2021, section 4.2; in chunks Yang et al. 2024
     gated delta rule    a_t in [0, 1]      Yang et al. 2025, equation 10
 
 What is written, u_t = b_t (v_t - k_t a_t S_(t-1)), depends on what was written before. Put S_(t-1) as the faded sum of
@@ -68,7 +68,7 @@ def chunked_delta_rule(
     """Return what `recurrent_delta_rule` does.
 
     The system is solved for all chunks at once, for both parts of its right side; only S_0 is not known yet, and comes
-    in chunk by chunk (the WY form of Yang et al. 2024, equations 8 to 11).
+    in chunk by chunk (the WY form of Yang et al. 2024, section 3).
     """
     length = q.shape[-2]
     state = empty_state(k, v) if state is None else state

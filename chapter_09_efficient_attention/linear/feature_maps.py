@@ -1,9 +1,9 @@
 """Feature maps: vectors whose dot products are positive weights, or softmax's own weights on average.
 特征映射：内积是正的权重，或在平均意义下恰好等于 softmax 的权重。
 
-    elu       x + 1 above 0, e^x below             Katharopoulos et al. 2020, equation 7
-    taylor    q . k becomes 1 + q . k + (q . k)^2 / 2, e^(q . k) up to its third term     Arora et al. 2024, section 3
-    random    q . k becomes e^(q . k) on average                                          Choromanski et al. 2021
+    elu       x + 1 above 0, e^x below: positive weights of a new kind    Katharopoulos et al. 2020, equation 7
+    taylor    1 + q . k + (q . k)^2 / 2: the first terms of e^(q . k)     Arora et al. 2024 (Based)
+    random    e^(q . k) on average                                        Choromanski et al. 2021 (Performer)
 """
 
 import math
@@ -41,7 +41,7 @@ def random_directions(m: int, d: int, orthogonal: bool = True, generator: torch.
     """Return m standard normal directions, (m, d); if `orthogonal`, at right angles within each d of them.
 
     Each by itself stays normal, so nothing becomes biased, but they spread more evenly and the error is smaller
-    (Choromanski et al. 2021, section 2.4). A factorisation chooses its own signs; with those of R's diagonal Q points
+    (Choromanski et al. 2021, section 2). A factorisation chooses its own signs; with those of R's diagonal Q points
     everywhere alike (Mezzadri 2007), without them the estimate would be biased.
     """
     normal = torch.randn(m, d, generator=generator)

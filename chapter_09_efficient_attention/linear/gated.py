@@ -5,7 +5,7 @@
 
     retention           a is a constant of the head           Sun et al. 2023, equations 5 to 7
     Mamba-2             a_t one number a token and head       Dao & Gu 2024, section 5
-    gated linear att.   a_t one number a channel as well      Yang et al. 2024, equations 3 and 4
+    gated linear att.   a_t one number a channel as well      Yang et al. 2024, section 4
 
 A gate is given as its logarithm, `log_gate` (..., T, d) or (..., T, 1): then what fades over several tokens is a sum.
 Token s still counts e^(A_t - A_s) at token t, with A the sums so far, which gives the quadratic form its weights.

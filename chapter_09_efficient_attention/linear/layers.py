@@ -111,7 +111,7 @@ class GatedLinearAttention(RecurrentAttention):
         self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         log_gate = F.logsigmoid(self.per_head(at_least_float32(self.gate(x)))) / 16  # (B, H, T, d)
-        return chunked_gated_attention(q, k, v, log_gate, state, chunk_size=16)
+        return chunked_gated_attention(q, k, v, log_gate, state, chunk_size=8)
 
 
 class StepSize(nn.Module):

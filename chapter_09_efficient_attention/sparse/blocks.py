@@ -1,8 +1,8 @@
 """Block-sparse attention: a small table says which blocks of keys each block of queries looks at.
 块稀疏注意力：用一张小表规定每块查询看哪些块的键。
 
-    strided      the last blocks, and every so manyth before    Child et al. 2019, section 4.2
-    big bird     the last, the first, and a few at random       Zaheer et al. 2020, section 2
+    strided      the last blocks, and before them some at equal gaps    Child et al. 2019, section 4.3
+    big bird     the last, the first, and a few at random               Zaheer et al. 2020, section 2
 
 With blocks of one token the table is the mask itself. Larger blocks are what makes it fast: one product a block.
 """

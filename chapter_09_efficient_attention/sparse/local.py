@@ -2,10 +2,11 @@
 滑动窗口：每个词元只看前面不远处的若干词元，外加作为锚点的最初几个。
 
     window      the last `window` places and its own    Beltagy et al. 2020, section 3.1
-    dilation    only every so manyth place of those     Beltagy et al. 2020, section 3.1
+    dilation    with equal gaps in between              Beltagy et al. 2020, section 3.1
     sinks       and the first few tokens always         Xiao et al. 2024, section 3.2
 
-A token L layers up has seen L windows back, for what it sees has seen something itself.
+A token L layers up has seen L windows back, for what it sees has seen something itself. Each key keeps its place in the
+text; Xiao et al. count places in the cache instead, so that no distance is longer than in training.
 """
 
 import math
@@ -104,10 +105,9 @@ class LocalAttention(GroupedAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, cache: Cache | None) -> Tensor:
         """As `GroupedAttention.attend`."""
-        if cache is not None:
-            keys = cache.positions
-            queries = torch.arange(cache.length - q.shape[2], cache.length)
-            mask = window_mask(queries, keys, self.window, self.dilation, self.n_sinks).to(q.device)  # (T, S)
+        if q.shape[2] < k.shape[2]:  # the sequence goes on: few queries, and keys out of the cache
+            places = torch.arange(cache.length - q.shape[2], cache.length)
+            mask = window_mask(places, cache.positions, self.window, self.dilation, self.n_sinks).to(q.device)  # (T, S)
             return grouped_attention(q, k, v, mask)
         if self.dilation > 1:
             return over_groups(lambda *qkv: dilated_window_attention(*qkv, self.window, self.dilation), q, k, v)
