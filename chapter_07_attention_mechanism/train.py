@@ -5,7 +5,7 @@
     python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 20 min
     python chapter_07_attention_mechanism/train.py --task sort    # sorting, reversing, listing: 3 min
     python chapter_07_attention_mechanism/train.py --task sort --shift 0    # the same, for short lists alone
-    python chapter_07_attention_mechanism/train.py --task translate    # Multi30k, with and without: 2 h on 2 CPU cores
+    python chapter_07_attention_mechanism/train.py --task translate    # Multi30k, with and without: 2 h on a CPU core
     python chapter_07_attention_mechanism/train.py --task translate --dataset toy --max_steps 200    # no download
     python chapter_07_attention_mechanism/train.py --attention dot luong concat multihead    # other scores, one by one
     python chapter_07_attention_mechanism/train.py --resume    # after an interruption, to the same numbers
