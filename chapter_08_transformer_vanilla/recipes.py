@@ -27,8 +27,8 @@ RECIPES = {  # each task's defaults
         "dropout": 0.3,
     },
     "lm": {
-        "max_steps": 3000,
-        "batch_size": 64,
+        "max_steps": 6000,  # 49 epochs
+        "batch_size": 32,
         "length": 256,
         "d_model": 192,
         "n_heads": 6,
@@ -39,9 +39,10 @@ RECIPES = {  # each task's defaults
         "label_smoothing": 0.0,
         "weight_decay": 0.1,
         "ema": 0.998,
+        "save_every": 500,
     },
     "mlm": {
-        "max_steps": 6000,
+        "max_steps": 5000,  # 7.6 epochs
         "batch_size": 64,
         "length": 128,
         "vocab_size": 3000,
@@ -55,17 +56,17 @@ RECIPES = {  # each task's defaults
         "ema": 0.998,
     },
     "finetune": {
-        "max_steps": 1000,
+        "max_steps": 1500,  # 5 epochs
         "batch_size": 1000,
         "optimizer": "adamw",
-        "lr": 1e-3,
+        "lr": 1e-3,  # the middle one of the rates that are tried
         "dropout": 0.3,
         "ema": 0.99,
-        "save_every": 500,
+        "save_every": 750,
     },
     "vit": {
-        "max_steps": 12000,
-        "patches_steps": 16000,
+        "max_steps": 12000,  # 61 epochs
+        "patches_steps": 15000,  # as long by the clock
         "batch_size": 256,
         "d_model": 128,
         "n_heads": 4,
@@ -73,6 +74,7 @@ RECIPES = {  # each task's defaults
         "n_encoder_layers": 4,
         "dropout": 0.0,
         "ema": 0.998,
+        "save_every": 500,
     },
 }
 VARIANTS: dict[str, dict[str, dict]] = {  # where the recipe for a pair of languages, or for what is made up, differs

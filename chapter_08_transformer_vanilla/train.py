@@ -4,10 +4,10 @@
     python chapter_08_transformer_vanilla/train.py    # German to English, Multi30k: on 2 CPU cores about 65 min
     python chapter_08_transformer_vanilla/train.py --pair en-de    # the other way round: 65 min
     python chapter_08_transformer_vanilla/train.py --pair zh-en    # Chinese to English, Tatoeba: 40 min
-    python chapter_08_transformer_vanilla/train.py --task lm    # Shakespeare, character by character: 70 min
-    python chapter_08_transformer_vanilla/train.py --task mlm    # read children's books with gaps: 60 min
-    python chapter_08_transformer_vanilla/train.py --task finetune    # then judge sentences, five seeds: 40 min
-    python chapter_08_transformer_vanilla/train.py --task vit    # CIFAR-10, with two kinds of tokens: twice 70 min
+    python chapter_08_transformer_vanilla/train.py --task lm    # Shakespeare, character by character: over an hour
+    python chapter_08_transformer_vanilla/train.py --task mlm    # reads children's books with gaps: about an hour
+    python chapter_08_transformer_vanilla/train.py --task finetune    # then judges sentences: about an hour
+    python chapter_08_transformer_vanilla/train.py --task vit    # CIFAR-10, on two kinds of tokens: over two hours
     python chapter_08_transformer_vanilla/train.py --dataset toy    # a small model, without a download: 1 min
     python chapter_08_transformer_vanilla/train.py --resume    # after an interruption, to the same numbers
     torchrun --nproc_per_node=2 chapter_08_transformer_vanilla/train.py    # each batch shared by 2 processes

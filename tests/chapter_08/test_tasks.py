@@ -17,6 +17,7 @@ from chapter_08_transformer_vanilla.sentences import load_sentences
 from chapter_08_transformer_vanilla.shipped import (
     UNTRAINED,
     build,
+    build_vit,
     load_language_model,
     load_masked_model,
     load_sentence_classifier,
@@ -284,3 +285,16 @@ def test_where_no_model_ships_yet_one_line_says_what_makes_it(complaint, tmp_pat
     flags = ["--task", "finetune", "--dataset", "toy", "--device", "cpu", "--out_dir", tmp_path / "out"]
     assert "train.py --task mlm makes one" in complaint(script.main, *flags)
     assert load_vit(UNTRAINED, CPU)[1][0] == "airplane"
+
+
+def test_all_that_ships_is_small_enough():
+    """With both translators, in 16 bits: the language model 5 MB, the chapter 30 MB."""
+    sizes, recipes = {}, script.RECIPES
+    for task, unused in {"lm": "n_encoder_layers", "mlm": "n_decoder_layers"}.items():
+        names = {"d_model", "n_heads", "d_ff", "n_encoder_layers", "n_decoder_layers"} - {unused}
+        config = {name: recipes[task][name] for name in names} | {unused: 0}
+        sizes[task] = build(config | {"n_tokens": recipes[task].get("vocab_size", 65)})
+    widths = {name: recipes["vit"][name] for name in ("d_model", "n_heads", "d_ff")}
+    sizes["vit"] = build_vit(widths | {"n_layers": recipes["vit"]["n_encoder_layers"], "tokenizer": "conv"})
+    megabytes = {task: 2e-6 * sum(p.numel() for p in model.parameters()) for task, model in sizes.items()}
+    assert megabytes["lm"] < 4.9 and 2 * 8.5 + megabytes["lm"] + 2 * (megabytes["mlm"] + 0.1) + megabytes["vit"] < 30
