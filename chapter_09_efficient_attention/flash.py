@@ -1,5 +1,5 @@
 """Flash attention: softmax attention tile by tile, so that the N x N scores never exist in memory.
-Flash 注意力：分块计算 softmax 注意力，N×N 的得分矩阵从不完整出现在内存里。
+FlashAttention：分块计算 softmax 注意力，N×N 的分数矩阵从不完整出现在内存里。
 
 Softmax seems to need a whole row of scores, for its sum. But the sum can be made up as tiles of keys come along, with
 m the largest score so far, l the sum of e^(s - m) and o that of e^(s - m) v. A new tile may raise m to m', and then

@@ -1,5 +1,5 @@
 """Exercise: a chunk of the delta rule at once, without a loop over its tokens.
-练习：不逐个词元循环，一次算完 delta 规则的一整块。
+练习：不逐个词元循环，一次算完 delta 规则的一整段。
 
     python -m pytest chapter_09_efficient_attention/exercises/test_delta_chunk.py
 """

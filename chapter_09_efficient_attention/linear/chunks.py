@@ -1,5 +1,5 @@
 """What all chunked forms share: cutting a sequence into chunks, and sums that bfloat16 would be too coarse for.
-各种分块形式的共用部分：把序列切成块，以及避免用 bfloat16 累加。
+各种分段形式的共用部分：把序列切成段，以及避免用 bfloat16 累加。
 """
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 """Linformer against full attention, and what limits it.
-Linformer 与完整注意力对照，以及它的限制。
+Linformer 与全注意力对照，以及它的限制。
 """
 
 import pytest
