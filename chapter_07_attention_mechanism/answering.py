@@ -1,5 +1,5 @@
 """One question, one answer, and where the model looked while it wrote: what inference and figures share.
-一个问题、一个回答，以及书写时看了哪里：推断与绘图共用。
+一个问题、一个回答，以及书写时看了哪里：推理与绘图共用。
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """BLEU: how many of a translation's words, pairs, triples and quadruples of words stand in the reference.
-BLEU：译文中的词、二元、三元、四元词组，有多少出现在参考译文里。
+BLEU：译文中的词、二元组、三元组、四元组，有多少出现在参考译文里。
 
 The score and the tokenisation are the defaults of sacreBLEU (Post 2018), so figures compare with published ones:
 signature nrefs:N|case:mixed|eff:no|tok:13a|smooth:exp, or case:lc with `lowercase`.

@@ -1,5 +1,5 @@
 """A decoder with attention: two GRUs write, token by token, and look between them at what has been read.
-带注意力的解码器：两个 GRU 逐个写出词元，其间用注意力去看读到的内容。
+带注意力的解码器：两个 GRU 逐个写出词元，由两者之间的注意力去看读到的内容。
 """
 
 from dataclasses import dataclass

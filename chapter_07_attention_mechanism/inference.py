@@ -1,5 +1,5 @@
 """Translate sentences, normalise dates, describe pictures or sort numbers, and see where the model looked.
-翻译句子、规范日期、描述图片或给数字排序，并看到模型看了哪里。
+翻译句子、统一日期格式、描述图片或给数字排序，并画出模型看了哪里。
 
     python chapter_07_attention_mechanism/inference.py    # some dates: 5 s
     python chapter_07_attention_mechanism/inference.py --input "the 3rd of May, 1999" "二〇〇六年一月二十日"

@@ -1,5 +1,5 @@
 """Train a model with attention: dates to ISO, German to English, pictures to sentences, numbers to sorted numbers.
-训练带注意力的模型：规范日期、德语译英语、描述图片、给数字排序。
+训练带注意力的模型：统一日期格式、德语译英语、描述图片、给数字排序。
 
     python chapter_07_attention_mechanism/train.py    # dates, made here, three seeds: 11 min
     python chapter_07_attention_mechanism/train.py --task caption    # pictures, drawn here: 20 min

@@ -1,5 +1,5 @@
 """To train, to choose by, or to test: which part of a generated data set an item belongs to.
-训练、选择还是测试：生成的数据中每一项属于哪一部分。
+用于训练、选配方还是测试：生成的数据中每一项属于哪一部分。
 """
 
 from zlib import crc32

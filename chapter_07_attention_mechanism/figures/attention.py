@@ -1,5 +1,5 @@
 """What trained models look at: sentences side by side, a picture word by word, heads one by one, and over training.
-训练好的模型看哪里：两句对照、图片逐词、逐个头，以及训练过程中的变化。
+训练好的模型看哪里：两种语言的句子对照、逐词看图、逐个看头，以及训练过程中的变化。
 """
 
 from pathlib import Path
