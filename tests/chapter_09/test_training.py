@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from chapter_06_rnn_lstm_seq.toy import toy_text
-from chapter_09_efficient_attention import exactness_report, train
+from chapter_09_efficient_attention import benchmark, exactness_report, train
 from chapter_09_efficient_attention.capacity_tasks import IGNORED, parity_batch, recall_batch
+from chapter_09_efficient_attention.costs import crossover, fitted_exponent
 from chapter_09_efficient_attention.language import CharacterTask
 from chapter_09_efficient_attention.model import ATTENTIONS, build_decoder
 from utils.checkpoint import load_model
@@ -115,3 +116,18 @@ def test_the_report_finds_every_variant_exact(tmp_path):
     assert final["largest_float64"] < 1e-9 and final["quantization_error_of_bound"] <= 1.0001
     assert -0.6 < final["random_features_slope"] < -0.4
     assert 0 < final["largest_float64"] and max(row["float32"] for row in final["variants"].values()) < 1e-5
+
+
+def test_exponents_and_crossovers_are_found_again():
+    lengths = [256, 1024, 4096]
+    assert fitted_exponent(lengths, [3e-6 * n**1.9 for n in lengths]) == pytest.approx(1.9)
+    assert crossover(lengths, [5, 5, 5], [1, 6, 9]) == 1024
+    assert crossover(lengths, [0, 5, 5], [1, 4, 9]) == 4096 and crossover(lengths, [5, 5, 5], [9, 6, 1]) is None
+
+
+def test_the_benchmark_decodes_the_same_tokens_and_counts_caches(tmp_path):
+    benchmark.main(["--dry_run", "--device", "cpu", "--out_dir", str(tmp_path)])
+    final = json.loads((tmp_path / "benchmark.json").read_text())["final"]
+    assert final["decode_identical"] and final["cache_bytes"]["mha"] == 4 * 24 * 2 * 16
+    assert {"softmax_seconds", "softmax_bytes"} <= final["by_length"][0].keys()
+    assert "softmax_seconds" not in final["by_length"][1] and "delta_bytes_exponent" in final
