@@ -112,10 +112,11 @@ def main(argv: list[str] | None = None) -> None:
             histories += [arm | row for row in history]
             if seed == args.seed:  # this one ships
                 about = rows[-1] | task.about() | {"task": args.task}
-                save_model(args.out_dir / f"{name_of(args.task, attention)}.pth", model, task.config, about)
+                save_model(args.out_dir / f"{name_of(args.task, attention, args.shift)}.pth", model, task.config, about)
         final |= summarize([row for row in rows if row["attention"] == attention], suffix_of(attention, args.attention))
     final |= task.baselines()
-    write_results(args.out_dir / f"{name_of(args.task, args.attention[0])}.json", args, final, histories, rows)
+    name = name_of(args.task, args.attention[0], args.shift)
+    write_results(args.out_dir / f"{name}.json", args, final, histories, rows)
     print(*final_lines(final), sep="\n")
     print(f"written to {args.out_dir}")
 
@@ -136,8 +137,10 @@ def check_flags_fit(args: argparse.Namespace) -> None:
         raise UserError(f"--hidden {args.hidden} cannot be shared by four heads: take a multiple of 4")
 
 
-def name_of(task: str, attention: str) -> str:
-    """Name a run's files: after the task, and after the attention where it is not the recipe's first."""
+def name_of(task: str, attention: str, shift: int) -> str:
+    """Name a run's files: after the task, and after what is not as in its recipe: attention, or unshifted positions."""
+    if task == "sort" and shift == 0:
+        return "sort_unshifted"
     return task if attention == RECIPES[task]["attention"][0] else f"{task}_{attention}"
 
 

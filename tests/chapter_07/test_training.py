@@ -80,6 +80,12 @@ def test_scores_are_compared_at_equal_budgets(tmp_path):
     assert steps == [("additive", 2), ("additive", 4), ("luong", 2), ("luong", 4)]
 
 
+def test_sorting_with_and_without_a_shift_can_stand_side_by_side(tmp_path):
+    for flags, name in ([], "sort"), (["--shift", "0"], "sort_unshifted"):
+        script.main(["--dry_run", "--task", "sort", "--device", "cpu", "--out_dir", str(tmp_path / name), *flags])
+        assert {path.name for path in (tmp_path / name).iterdir()} >= {f"{name}.json", f"{name}.pth"}
+
+
 @pytest.mark.parametrize(
     "flags,message",
     [
