@@ -59,7 +59,6 @@ TINY = {"model_path": UNTRAINED, "text": ["Ein Hund.", "我喜欢", "", "a [mask
 TINY |= {"alignment": "picture"}
 DRAWINGS = Path(__file__).resolve().parents[1] / "chapter_04_cnn_classic" / "data" / "custom_imgs"
 GAP = "[mask]"  # what stands in a text for a piece to be filled in
-MOST_TOKENS = 512  # of a sentence that is judged
 SHOWN = 3  # places of the source that are named for each piece, or pieces for a gap, at most
 LEAST = 0.1  # weight of a place that is named
 
@@ -212,7 +211,7 @@ def judge_texts(args: argparse.Namespace) -> dict:
             rows.append({"text": text, "gaps": found})
             guesses = ["  ".join(f"{piece} {p:.1%}" for piece, p in gap.items()) for gap in found]
             print(text, *(f"  {GAP}  {guess}" for guess in guesses), sep="\n")
-        elif tokens := tokenizer.encode(plain_text(text))[:MOST_TOKENS]:
+        elif tokens := tokenizer.encode(plain_text(text))[: model.config.max_length]:
             p = sentence_logits(model, [tokens], args.device)[0].softmax(dim=0)  # (K,)
             rows.append({"text": text, "class": classes[int(p.argmax())], "p": p.max().item()})
             print(f"{rows[-1]['class']}  {p.max():.1%}  {text}")

@@ -155,10 +155,10 @@ def add_model_flags(parser: ArgumentParser) -> None:
 
 def add_vit_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--stem", default="conv", choices=TOKENIZERS, help="what makes tokens of a picture (vit)")
-    parser.add_argument("--patch_size", type=positive, default=4, help="a token stands for a square so wide (vit)")
+    parser.add_argument("--patch_size", type=int, default=4, choices=[2, 4, 8], help="a token's pixels, a side (vit)")
     parser.add_argument("--pooling", default="mean", choices=["class", "mean"], help="what tells the class (vit)")
     parser.add_argument(
-        "--patches_steps", type=natural, default=0, help="steps of a second network, on plain patches; 0: none (vit)"
+        "--patches_steps", type=natural, default=0, help="steps of a second network, on patches, beside conv; 0: none"
     )
 
 

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
             with first_process_first():
                 task = TASKS[args.task](args)
             (model, final, history), per_seed = train_and_measure(task, args), None
-        if args.task == "vit" and args.patches_steps:
+        if args.task == "vit" and args.stem == "conv" and args.patches_steps:
             final |= beside_plain_patches(args)
         if rank() > 0:
             return
