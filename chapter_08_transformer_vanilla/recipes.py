@@ -65,8 +65,8 @@ RECIPES = {  # each task's defaults
         "save_every": 750,
     },
     "vit": {
-        "max_steps": 12000,  # 61 epochs
-        "patches_steps": 15000,  # as long by the clock
+        "max_steps": 10500,  # 54 epochs
+        "patches_steps": 13800,  # as long by the clock
         "batch_size": 256,
         "d_model": 128,
         "n_heads": 4,
