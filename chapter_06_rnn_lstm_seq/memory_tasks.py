@@ -1,7 +1,7 @@
 """How far back can each cell learn? The adding problem and the copy task, at ever longer distances.
 各种单元能学到多远之前的信息？在越来越长的距离上做加法问题与复制任务。
 
-    python chapter_06_rnn_lstm_seq/memory_tasks.py      # 50 min on 1 CPU core
+    python chapter_06_rnn_lstm_seq/memory_tasks.py      # 75 min on 1 CPU core
     python chapter_06_rnn_lstm_seq/memory_tasks.py --start pytorch      # from PyTorch's initial weights instead
 
 Every batch is drawn anew. All networks have equally many hidden units a layer and make equally many steps; each has its
