@@ -103,7 +103,8 @@ def test_two_lookups_sort_what_the_data_sort():
         for _ in range(20):
             numbers = torch.randint(N_VALUES, (length,), generator=generator).tolist()
             assert NAMES["sort_by_lookups"](numbers) == ANSWERS["sort"](numbers)
-    assert NAMES["sort_by_lookups"]([7] * 24) == [7] * 24 and NAMES["sort_by_lookups"]([]) == []
+    assert NAMES["sort_by_lookups"]([7] * 50) == [7] * 50 and NAMES["sort_by_lookups"]([]) == []
+    assert NAMES["sort_by_lookups"]([7] * 51) == [7] * 50  # the limit that the README names
 
 
 def test_counts_are_those_of_the_mask():
@@ -135,6 +136,10 @@ def test_bleu_is_the_fast_one():
     for translation, reference in pairs:
         fast = corpus_bleu([translation], [[reference]]).score
         assert NAMES["bleu"](translation, reference) == pytest.approx(fast, abs=1e-9)
+    the, reference = "the the the the", "the cat sat on the mat"  # nothing but words matches: the README's check
+    assert NAMES["bleu"](the, reference) == 0 and corpus_bleu([the], [[reference]]).score == pytest.approx(
+        11.5, abs=0.05
+    )
 
 
 def test_copying_is_the_fast_one():
