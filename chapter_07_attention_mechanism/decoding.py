@@ -72,36 +72,35 @@ def beam_search(
     answers: list[list[int]] = [[] for _ in range(batch)]
     best = torch.full((batch,), -torch.inf, device=device)
     ended = torch.zeros(batch, dtype=torch.long, device=device)
+    largest_norm = ((5 + max_length) / 6) ** length_penalty
 
     for length in range(1, max_length + 1):
         next_log_p, state = step(tokens, state)
         vocabulary = next_log_p.shape[-1]
         total = (log_p[:, :, None] + next_log_p.float().view(batch, beam, vocabulary)).flatten(1)  # (B, K V)
-        total, place = total.topk(min(2 * beam, total.shape[1]), dim=1)  # (B, 2 K): at most K of them end
-        origin, token = place // vocabulary, place % vocabulary  # (B, 2 K), (B, 2 K)
+        total, index = total.topk(min(2 * beam, total.shape[1]), dim=1)  # (B, 2 K): at most K of them end
+        origin, token = index // vocabulary, index % vocabulary  # (B, 2 K), (B, 2 K)
         ends = token == eos
 
         scores = (total / ((5 + length) / 6) ** length_penalty)[:, :beam]  # (B, K)
-        counts = ends[:, :beam] & (scores > -torch.inf) & (ended < beam)[:, None]
-        for b, k in torch.nonzero(counts & (scores > best[:, None])).tolist():
+        finished = ends[:, :beam] & (scores > -torch.inf) & (ended < beam)[:, None]
+        for b, k in torch.nonzero(finished).tolist():
             if scores[b, k] > best[b]:
                 best[b], answers[b] = scores[b, k], history[b, origin[b, k]].tolist()
-        ended += counts.sum(dim=1)
+        ended += finished.sum(dim=1)
 
-        going = ends.int().argsort(dim=1, stable=True)[:, :beam]  # (B, K): the likeliest that do not end come first
-        log_p = total.masked_fill(ends, -torch.inf).gather(1, going)
-        origin, token = origin.gather(1, going), token.gather(1, going)
+        alive = ends.int().argsort(dim=1, stable=True)[:, :beam]  # (B, K): the likeliest that do not end come first
+        log_p = total.masked_fill(ends, -torch.inf).gather(1, alive)
+        origin, token = origin.gather(1, alive), token.gather(1, alive)
         history = torch.cat([history[rows, origin], token[:, :, None]], dim=2)  # (B, K, length)
         state = select(state, (rows * beam + origin).flatten())
         tokens = token.flatten()  # (B K,)
-        longest = ((5 + max_length) / 6) ** length_penalty
-        hopeless = log_p[:, 0] / longest <= best  # what goes on only gets less likely
-        if ((ended >= beam) | hopeless).all():
+        cannot_improve = log_p[:, 0] / largest_norm <= best  # what goes on only gets less likely
+        if ((ended >= beam) | cannot_improve).all():
             return answers, best
 
-    norm = ((5 + max_length) / 6) ** length_penalty
-    for b in torch.nonzero((ended < beam) & (log_p[:, 0] / norm > best)).flatten().tolist():
-        best[b], answers[b] = log_p[b, 0] / norm, history[b, 0].tolist()
+    for b in torch.nonzero((ended < beam) & (log_p[:, 0] / largest_norm > best)).flatten().tolist():
+        best[b], answers[b] = log_p[b, 0] / largest_norm, history[b, 0].tolist()
     return answers, best
 
 
