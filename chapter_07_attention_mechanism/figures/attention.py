@@ -126,7 +126,10 @@ def head_maps(pieces: list[str], weights: Tensor, sign: int) -> Figure:
 def bleu_by_length(rows: list[dict], without: list[dict]) -> Figure:
     """Draw BLEU by the length of the German sentence, with and without attention."""
     figure, axes = new_figure(6, 3.6)
-    labels = [f"{row['words_from']} to {row['words_to']}\n({row['count']})" for row in rows]
+    spans = [
+        f"{row['words_from']} to {row['words_to']}" if row["words_from"] else f"up to {row['words_to']}" for row in rows
+    ]
+    labels = [f"{span}\n({row['count']})" for span, row in zip(spans, rows, strict=True)]
     places = range(len(rows))
     axes.plot(places, [row["bleu"] for row in rows], "o-", color=WEIGHT, label="with attention")
     if without:

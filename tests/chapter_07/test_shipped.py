@@ -10,15 +10,18 @@ import torch
 from chapter_07_attention_mechanism import inference, models
 from chapter_07_attention_mechanism.answering import answer_numbers, answer_picture, answer_text
 from chapter_07_attention_mechanism.dataset.dates import DAY, MONTH, YEAR
+from chapter_07_attention_mechanism.dataset.multi30k import multi30k
 from chapter_07_attention_mechanism.dataset.scenes import draw_scenes
 from chapter_07_attention_mechanism.tasks.caption import Caption
 from chapter_07_attention_mechanism.tasks.dates import Dates
 from chapter_07_attention_mechanism.tasks.sort import TESTED, TRAINED, Sort
+from chapter_07_attention_mechanism.tasks.translate import BUCKETS, SIGNATURE, WORDS, bleu, translate
 from chapter_07_attention_mechanism.vocab import join
 from tests.conftest import ROOT
+from utils.data import default_data_root
 
 CHAPTER = ROOT / "chapter_07_attention_mechanism"
-CPU = torch.device("cpu")
+CPU, DATA = torch.device("cpu"), default_data_root()
 
 
 def shipped(task):
@@ -153,3 +156,49 @@ def test_the_captioners_accuracy_is_what_is_said():
     again = Caption(config_of(model), 1, CPU, test_count=150).evaluate(model)
     for name in ("exact_match", "exact_match_seen", "pointing_accuracy"):
         assert again[name] == pytest.approx(final[name], abs=0.01)
+
+
+# --- translation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sentence,answer,largest",
+    [
+        ("Ein kleiner Junge springt über einen Zaun.", "a little boy jumping over a fence.", 0.77856),
+        ("Im Park liest eine alte Frau ein Buch.", "an old woman is reading a book in the park.", 0.72898),
+    ],
+)
+def test_the_translator_says_the_same_again(sentence, answer, largest):
+    model, vocabulary, _ = shipped("translate")
+    found = answer_text(model, vocabulary, vocabulary.split(sentence.lower()), beam=5, longest=30)
+    assert join(found.pieces) == answer and not found.unknown
+    assert found.weights.amax(dim=-1).mean().item() == pytest.approx(largest, abs=1e-3)
+
+
+def test_what_the_translator_does_not_know_is_told():
+    model, vocabulary, _ = shipped("translate")
+    found = answer_text(model, vocabulary, vocabulary.split("ein 猫 rennt."), beam=5, longest=30)
+    assert found.unknown == ["猫"] and "<unk>" not in found.pieces
+    found = answer_text(model, vocabulary, vocabulary.split("ein mann namens zyzzy schläft."), beam=5, longest=30)
+    assert join(found.pieces) == "a man name tyy is sleeping." and not found.unknown  # what the README says
+
+
+@pytest.mark.skipif(not (DATA / "multi30k" / "test_2016_flickr.de").exists(), reason="multi30k is not here")
+def test_the_translators_bleu_is_what_is_said():
+    """On the longest of the test's sentences: all of them would take half a minute."""
+    model, vocabulary, results = shipped("translate")
+    pairs = [(a.lower(), b.lower()) for a, b in multi30k(DATA, "test_2016_flickr", ("de", "en"))]
+    pairs = [(a, b) for a, b in pairs if len(WORDS.findall(a)) in BUCKETS[-1]]
+    recorded = results["final"]["by_length"][-1]
+    assert len(pairs) == recorded["count"]
+    found = bleu(translate(model, vocabulary, [a for a, _ in pairs], CPU), pairs)
+    assert found == pytest.approx(recorded["bleu"], abs=0.3)
+
+
+def test_attention_is_worth_its_while():
+    final = shipped("translate")[2]["final"]
+    assert final["bleu"] > max(39, final["bleu_dictionary"] + 15, final["bleu_without_attention"] + 5)
+    assert final["parameters_without_attention"] == pytest.approx(final["parameters"], rel=0.05)
+    assert max(final["train_seconds"], final["train_seconds_without_attention"]) < 75 * 60
+    assert (final["signature"], final["split"], final["test_count"]) == (SIGNATURE, "test_2016_flickr", 1000)
+    assert (CHAPTER / "checkpoints" / "translate.pth").stat().st_size <= 6_000_000
