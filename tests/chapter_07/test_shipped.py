@@ -116,6 +116,20 @@ def test_the_sorters_accuracy_is_what_is_said():
     assert long["reverse"] > 0.9 and long["unique"] > 0.9
 
 
+def test_without_shifted_positions_longer_lists_fail():
+    """Both trainings are alike but for the shift, and equally good at the lengths that they were shown."""
+    shifted, unshifted = (
+        json.loads((CHAPTER / "results" / name).read_text(encoding="utf-8"))
+        for name in ("sort.json", "sort_unshifted.json")
+    )
+    different = {name for name, value in shifted["flags"].items() if unshifted["flags"][name] != value}
+    assert different <= {"shift"} and unshifted["flags"]["shift"] == 0
+    assert min(shifted["final"]["exact_match"], unshifted["final"]["exact_match"]) > 0.99
+    for with_shift, without in zip(shifted["final"]["by_length"], unshifted["final"]["by_length"], strict=True):
+        if with_shift["length"] > TRAINED[-1] + 1:
+            assert with_shift["sort"] > 0.7 and without["sort"] < 0.01 and without["reverse"] < 0.01
+
+
 def test_heads_are_what_the_readme_says():
     """Sorting, head 1 ends on BOS and finds the next greater number, head 3 what equals the last one written."""
     model, vocabulary, _ = shipped("sort")
