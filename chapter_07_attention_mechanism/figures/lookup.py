@@ -122,9 +122,7 @@ def scores() -> Figure:
         for (x, y), value, token in zip(K.tolist(), score(K).tolist(), TOKENS, strict=True):
             axes.plot(x, y, "o", color=KEY, markeredgecolor="white", markersize=8)
             label = {"fontsize": 9, "bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}}
-            axes.text(
-                x - 0.15, y + 0.25, f"{token}: {value:.2f}", color=KEY, ha="right" if x < 1 else "center", **label
-            )
+            axes.text(x, y - 0.25, f"{token}: {value:.2f}", color=KEY, ha="center", va="top", **label)
         axes.set(title=title, xlabel="first number of the key", ylabel="second number", aspect="equal")
         axes.grid(False)
     return figure

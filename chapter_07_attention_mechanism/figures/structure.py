@@ -147,6 +147,7 @@ def cost(lengths: list[int], window: int = 8) -> Figure:
     for (label, values), colour in zip(counts.items(), (WEIGHT, OTHERS[0], OTHERS[1]), strict=True):
         panels[3].plot(lengths, values, "o-", markersize=3, color=colour, label=label)
     panels[3].set_xscale("log", base=2)
+    panels[3].set_xticks(lengths, map(str, lengths), fontsize=8)
     panels[3].set(yscale="log", xlabel="length (tokens)", ylabel="scores")
     panels[3].legend(frameon=False, fontsize=8)
     return figure
