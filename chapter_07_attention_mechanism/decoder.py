@@ -41,7 +41,7 @@ class FixedVector(nn.Module):
     """No attention: whatever is asked, the answer is the one vector in which reading ended (Sutskever et al. 2014).
 
     A network of one hidden layer on that vector gives it as many parameters as `AdditiveScore` has, so that the two can
-    be compared.
+    be compared. It is called as `Attention` is, whatever of that it needs.
     """
 
     def __init__(self, width: int):

@@ -11,6 +11,7 @@
 import argparse
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -39,6 +40,7 @@ from utils.tables import printable
 
 from matplotlib.figure import Figure
 
+Rows = Iterator[tuple[dict, Figure | None]]  # of the results, each with its picture
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 EXAMPLES = {
     "dates": ["Friday, March 5, 2021", "the 1st of November, 2011, 8:30", "二〇〇六年一月二十日", "3.12.1999"],
@@ -56,8 +58,10 @@ def main(argv: list[str] | None = None) -> None:
         "--input", nargs="*", help="sentences, dates, picture files, or lists of numbers; None: some examples"
     )
     parser.add_argument("--operation", default="sort", choices=ANSWERS, help="what to do with numbers (sort)")
-    parser.add_argument("--beam", type=positive, default=5, help="beginnings that are kept; 1: greedy decoding")
-    parser.add_argument("--longest", type=positive, default=100, help="pieces that are written at most")
+    parser.add_argument(
+        "--beam", type=positive, default=5, help="beginnings kept; 1: greedy decoding, as sort always does"
+    )
+    parser.add_argument("--longest", type=positive, default=100, help="pieces that are written at most (but in sort)")
     parser.add_argument("--model_path", type=Path, help="None: the task's in checkpoints/; untrained: a random one")
     args = begin(parser, argv, dry_run={"model_path": Path("untrained"), "longest": 12})
 
@@ -78,23 +82,23 @@ def main(argv: list[str] | None = None) -> None:
     print("\n".join(f"wrote {path}" for path in [*written, args.out_dir / f"{args.task}.json"]))
 
 
-def texts(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace):
+def texts(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace) -> Rows:
     """Yield for each text a row of the results, and the picture of its alignment."""
     for text in inputs:
         plain = " ".join(text.encode("utf-8", errors="replace").decode("utf-8").split())  # what is no text becomes ?
         pieces = list(plain) if args.task == "dates" else vocabulary.split(plain.lower())
         answer = answer_text(model, vocabulary, pieces, args.beam, args.longest)
         result = "".join(answer.pieces) if args.task == "dates" else join(answer.pieces)
-        figure: Figure | None = None
+        figure = None
         if answer.pieces and model.config.attention != "none":
             drawn = answer if args.task == "dates" else whole_words(answer)
             figure = figures.alignments([(drawn.source, drawn.pieces, drawn.weights, None)])
-        yield {"input": text, "answer": result, "note": note(answer)}, figure
+        yield {"input": text, "answer": result, "note": note(answer) if pieces else "there is nothing to read"}, figure
 
 
 def note(answer: Answer) -> str:
     """Say what a reader of the answer should know."""
-    notes = ["there is nothing to read"] if not answer.source else []
+    notes = []
     if answer.unknown:
         notes.append("unknown: " + " ".join(answer.unknown[:20]))
     if not answer.ended:
@@ -102,7 +106,7 @@ def note(answer: Answer) -> str:
     return "; ".join(notes)
 
 
-def pictures(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace):
+def pictures(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace) -> Rows:
     """Yield for each picture a row of the results, and the picture as the model saw it, once a word."""
     named: list[tuple[str, Tensor]] = [(printable(path), read_picture(Path(path), SIDE)) for path in inputs]
     if not inputs:
@@ -110,17 +114,11 @@ def pictures(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: 
         named = [(f"(drawn) {scene.sentence}", image) for scene, image in zip(scenes, images, strict=True)]
     for name, picture in named:
         answer = answer_picture(model, vocabulary, picture, args.beam, args.longest)
-        figure: Figure | None = None
-        if answer.pieces:
-            figure = figures.caption_sheet(picture, answer.pieces, answer.weights)
-        yield {"input": name, "answer": " ".join(answer.pieces), "note": note_cut(answer)}, figure
+        figure = figures.caption_sheet(picture, answer.pieces, answer.weights) if answer.pieces else None
+        yield {"input": name, "answer": " ".join(answer.pieces), "note": note(answer)}, figure
 
 
-def note_cut(answer: Answer) -> str:
-    return "" if answer.ended else "cut: --longest allows more"
-
-
-def lists(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace):
+def lists(model: nn.Module, vocabulary: Vocabulary, inputs: list[str], args: argparse.Namespace) -> Rows:
     """Yield for each list of numbers a row of the results, and each head's weights."""
     for text, numbers in [(text, read_numbers(text)) for text in inputs]:  # all are read before any is answered
         if not numbers:

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
             arm = {"attention": attention, "seed": seed}
             set_seed(seed)
             state_path = args.out_dir / f"state_{attention}_{seed}.pth"
-            model, history, seconds = train(task, args, state_path, anew=bool(rows))
+            model, history, seconds = train(task, args, state_path, may_start_fresh=bool(rows))
             round_to_half(model)
             figures = task.evaluate(model) | {"train_seconds": seconds, "parameters": count_parameters(model)}
             rows.append(arm | figures)
@@ -188,7 +188,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--task",
         default="dates",
         choices=RECIPES,
-        help="dates into YYYY-MM-DD, German into English, pictures into sentences, or numbers sorted",
+        help="dates into YYYY-MM-DD, German into English, pictures into sentences, or numbers sorted; other defaults "
+        "are those of this task's recipe",
     )
     parser.add_argument("--dataset", default="full", choices=["full", "toy"], help="full: Multi30k; toy: made up here")
     parser.add_argument(
@@ -222,10 +223,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(task: Task, args: argparse.Namespace, state_path: Path, anew: bool) -> tuple[nn.Module, list[dict], float]:
+def train(
+    task: Task, args: argparse.Namespace, state_path: Path, may_start_fresh: bool
+) -> tuple[nn.Module, list[dict], float]:
     """Train, save the state every so many steps; return the model (with --ema its average), history and seconds.
 
-    With `anew` a run that was interrupted before its first state begins again, even if it is to be resumed.
+    `may_start_fresh`: with --resume, a missing state means that this arm had not begun, and is no fault.
     """
     model = task.build().to(args.device)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
@@ -236,7 +239,7 @@ def train(task: Task, args: argparse.Namespace, state_path: Path, anew: bool) ->
     parts = {"model": model, "average": average, "timer": timer}
     parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
     parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
-    resume = args.resume and not (anew and not state_path.exists())
+    resume = args.resume and (state_path.exists() or not may_start_fresh)
     done, history = load_state(state_path, args.flags, parts) if resume else (0, [])
 
     losses = torch.zeros(args.save_every)

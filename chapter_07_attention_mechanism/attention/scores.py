@@ -28,7 +28,10 @@ class AdditiveScore(nn.Module):
 
 
 class DotScore(nn.Module):
-    """score(q, k) = q . k: no parameters; both have the same width (Luong et al. 2015, section 3.1, "dot")."""
+    """score(q, k) = q . k: no parameters; both have the same width (Luong et al. 2015, section 3.1, "dot").
+
+    Every score is made with the same three sizes; this one and the next have no hidden layer.
+    """
 
     def __init__(self, query_size: int, key_size: int, hidden_size: int | None = None):
         super().__init__()
