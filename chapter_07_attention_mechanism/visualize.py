@@ -115,13 +115,13 @@ def caption(args: argparse.Namespace) -> list[Path]:
     """An animation of attention on pictures while they are described, of combinations that training never showed."""
     model, vocabulary = load("caption", args)
     images, _ = draw_scenes(args.scenes, torch.Generator().manual_seed(args.seed), unseen=True)
-    films = []
+    scenes = []
     for image in images:
         answer = answer_picture(model, vocabulary, image, beam=1, longest=args.longest)
-        silent = (image, ["(nothing)"], torch.zeros(1, answer.weights.shape[1]))
-        films.append((image, answer.pieces, answer.weights) if answer.pieces else silent)
-    sheet = save_figure(figures.caption_sheet(*films[0]), args.out_dir / "caption.png")
-    return [sheet, figures.film(films, args.out_dir / "caption.gif")]
+        nothing = (image, ["(nothing)"], torch.zeros(1, answer.weights.shape[1]))
+        scenes.append((image, answer.pieces, answer.weights) if answer.pieces else nothing)
+    sheet = save_figure(figures.caption_sheet(*scenes[0]), args.out_dir / "caption.png")
+    return [sheet, figures.save_gif(scenes, args.out_dir / "caption.gif")]
 
 
 def sort(args: argparse.Namespace) -> list[Path]:

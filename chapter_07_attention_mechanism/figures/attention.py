@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 LONGEST = 60  # pieces on either side of a figure
-LETTERS = 20  # of a piece
-ABREAST = 32  # columns of alignments side by side
+MAX_LETTERS = 20  # of a piece
+MAX_COLUMNS = 32  # columns of alignments side by side
 
 
-def shown(pieces: list[str]) -> list[str]:
+def shorten(pieces: list[str]) -> list[str]:
     """Make spaces visible, and the first 60 pieces no longer than 20 letters."""
-    cut = [piece if len(piece) <= LETTERS else f"{piece[: LETTERS - 1]}…" for piece in pieces[:LONGEST]]
+    cut = [piece if len(piece) <= MAX_LETTERS else f"{piece[: MAX_LETTERS - 1]}…" for piece in pieces[:LONGEST]]
     return [piece if piece.strip() else "␣" for piece in cut]
 
 
@@ -38,8 +38,8 @@ def alignments(panels: list[tuple[list[str], list[str], Tensor, Tensor | None]])
     """
     lines: list[list] = []
     for read, written, *rest in panels:
-        panel = (shown(read), shown(written), *rest)
-        if not lines or columns_of([*lines[-1], panel]) > ABREAST:
+        panel = (shorten(read), shorten(written), *rest)
+        if not lines or columns_of([*lines[-1], panel]) > MAX_COLUMNS:
             lines.append([])
         lines[-1].append(panel)
     widest = max(columns_of(line) for line in lines)
@@ -66,7 +66,7 @@ def columns_of(line: list[tuple]) -> int:
     return sum(len(read) + 4 for read, *_ in line)
 
 
-def attended(axes: Axes, picture: Tensor, weights: Tensor, word: str) -> None:
+def draw_attended(axes: Axes, picture: Tensor, weights: Tensor, word: str) -> None:
     """Draw a picture (3, H, W), darkened where the weights (64,) of a word are not."""
     axes.clear()
     axes.imshow(picture.permute(1, 2, 0).numpy(), extent=(0, CELLS, CELLS, 0))
@@ -87,27 +87,27 @@ def caption_sheet(picture: Tensor, words: list[str], weights: Tensor) -> Figure:
     for axes in panels.flat:
         axes.set_axis_off()
     for axes, word, row in zip(panels.flat, words, weights, strict=False):
-        attended(axes, picture, row, word)
+        draw_attended(axes, picture, row, word)
     return figure
 
 
-def film(scenes: list[tuple[Tensor, list[str], Tensor]], path: Path) -> Path:
+def save_gif(scenes: list[tuple[Tensor, list[str], Tensor]], path: Path) -> Path:
     """Write an animation: pictures side by side, each described word by word, with where the model looks."""
     figure, panels = new_figure(2.6 * len(scenes), 3.3, ncols=len(scenes), squeeze=False)
     figure.set_dpi(90)
-    canvas, shots = FigureCanvasAgg(figure), []
-    for frame in range(max(len(words) for _, words, _ in scenes) + 3):
+    canvas, frames = FigureCanvasAgg(figure), []
+    for i in range(max(len(words) for _, words, _ in scenes) + 3):
         for axes, (picture, words, weights) in zip(panels[0], scenes, strict=True):
-            t = min(frame, len(words) - 1)
-            attended(axes, picture, weights[t], words[t])
+            t = min(i, len(words) - 1)
+            draw_attended(axes, picture, weights[t], words[t])
             lines = " ".join(words[: t + 1]).replace(" and ", "\nand ")
             axes.text(0, CELLS + 0.3, lines, va="top", fontsize=7)
         canvas.draw()
-        shot = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        frame = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
         # the usual choice of 256 colours would spend them all on the grain of the grounds
-        shots.append(shot.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
+        frames.append(frame.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
     with atomic_write(path) as temporary:
-        shots[0].save(temporary, save_all=True, append_images=shots[1:], duration=500, loop=0)
+        frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=500, loop=0)
     return path
 
 

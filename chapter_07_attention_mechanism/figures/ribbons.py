@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chapter_07_attention_mechanism.figures.attention import LONGEST, shown
+from chapter_07_attention_mechanism.figures.attention import LONGEST, shorten
 from chapter_07_attention_mechanism.figures.cells import KEY, QUERY, WEIGHT, write
 from utils.plotting import new_figure
 
@@ -22,7 +22,7 @@ def ribbons(panels: list[tuple[list[str], list[str], Tensor]]) -> Figure:
     """Draw a row for each (pieces read, pieces written, weights (T, S)); a ribbon is as wide as its weight."""
     figure, rows = new_figure(9.5, 1.9 * len(panels), nrows=len(panels), squeeze=False)
     for axes, (read, written, weights) in zip(rows[:, 0], panels, strict=True):
-        read, written, weights = shown(read), shown(written), weights[:LONGEST, :LONGEST]
+        read, written, weights = shorten(read), shorten(written), weights[:LONGEST, :LONGEST]
         axes.set(xlim=(-0.5, 0.5), ylim=(-0.12, 1.12))
         axes.set_axis_off()
         longest = max(width_of(read), width_of(written))

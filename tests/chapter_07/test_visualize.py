@@ -41,10 +41,10 @@ def test_the_entropy_is_that_of_the_first_seed(tmp_path, monkeypatch):
     assert drawn == dict.fromkeys(("dates", "translate", "caption"), rows[:1])
 
 
-def test_a_film_has_a_picture_for_each_word_and_is_small(tmp_path):
+def test_a_gif_has_a_picture_for_each_word_and_is_small(tmp_path):
     images, scenes = draw_scenes(3, torch.Generator().manual_seed(0))
     films = [(image, scene.sentence.split(), torch.rand(20, 64)) for image, scene in zip(images, scenes, strict=True)]
-    path = attention.film(films, tmp_path / "film.gif")
+    path = attention.save_gif(films, tmp_path / "film.gif")
     with Image.open(path) as film:
         assert film.n_frames >= max(len(words) for _, words, _ in films)
     assert path.stat().st_size < 3_000_000
@@ -56,7 +56,7 @@ def test_an_alignment_has_a_row_for_each_piece_written_and_stops_at_60():
     figure = attention.alignments([(["$x$", " "], ["\\frac"], torch.rand(1, 2), None)])
     figure.canvas.draw()  # no text is taken for a formula
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["$x$", "␣"]
-    assert attention.shown(["a" * 20, "b" * 500]) == ["a" * 20, "b" * 19 + "…"]
+    assert attention.shorten(["a" * 20, "b" * 500]) == ["a" * 20, "b" * 19 + "…"]
     assert attention.alignments([(["b" * 500], ["c"], torch.rand(1, 1), None)]).get_figheight() < 4
 
 
