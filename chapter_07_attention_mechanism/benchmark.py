@@ -1,7 +1,7 @@
 """Time and memory of each attention as the sequence grows, and ours beside PyTorch's.
 各种注意力的时间与内存随序列长度的增长，以及与 PyTorch 的比较。
 
-    python chapter_07_attention_mechanism/benchmark.py    # 3 min on 2 CPU cores
+    python chapter_07_attention_mechanism/benchmark.py    # half a minute on 2 CPU cores
 
 Forward and backward pass together, self-attention in float32. All that are compared take turns in one process. Memory
 is the peak of what PyTorch holds during one call, less what it held before, and is measured on the CPU alone.
