@@ -1,5 +1,5 @@
 """What heads look at, how sharply, and how far a layer's output goes back to each token.
-各个注意力头看什么、看得多集中，以及某层的输出可以追溯到每个词元多少。
+各个注意力头看什么、看得多集中，以及某一层的输出里各个词元各占多少。
 """
 
 from collections.abc import Sequence

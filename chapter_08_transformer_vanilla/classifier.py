@@ -1,5 +1,5 @@
 """A sentence classifier: the encoder of a masked model, and one linear layer on the mean of what it knows.
-句子分类器：掩码语言模型的编码器，加上对其输出均值的一个线性层。
+句子分类器：掩码语言模型的编码器，输出取平均，再接一个线性层。
 """
 
 from dataclasses import asdict, dataclass

@@ -1,5 +1,5 @@
 """Sentence pairs to translate: Multi30k in both directions, Tatoeba's Chinese and English, and a toy grammar.
-翻译用的句对：Multi30k（双向）、Tatoeba 中英句对，以及一个小语法生成的句对。
+翻译用的句对：Multi30k（双向）、Tatoeba 中英句对，以及由一套小语法生成的句对。
 """
 
 import hashlib

@@ -1,5 +1,5 @@
 """What the heads of a translator specialise in, measured over many sentences.
-在许多句子上测量翻译模型的各个注意力头各有什么专长。
+翻译模型的各个注意力头各有什么专长：在许多句子上测量。
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """First names to learn letter by letter: the Names Corpus, or a list that stands here.
-逐字母学习的英文名字：Names Corpus 语料，或写在这里的一个小表。
+逐字母学习的英文名字：Names Corpus 语料，或写在本文件里的一小份名单。
 """
 
 import zlib

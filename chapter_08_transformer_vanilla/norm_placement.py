@@ -1,5 +1,5 @@
 """What the norm's place does before anything has been learned: gradients through the layers, and the first step.
-归一化的位置在尚未学习时的影响：梯度怎样穿过各层，以及第一步更新有多大。
+归一化放在哪里，训练之前就有什么影响：梯度怎样穿过各层，第一步更新有多大。
 """
 
 import torch

@@ -1,5 +1,5 @@
 """Sentences in, sentences out, and where the model looked while it wrote.
-输入句子，输出句子，以及书写时看了哪里。
+输入句子，输出译文，以及写每个词时看了哪里。
 """
 
 import re

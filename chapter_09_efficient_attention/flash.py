@@ -9,7 +9,8 @@ what was summed before is multiplied by e^(m - m'): the online softmax (Milakov 
     backward    Dao 2023, algorithm 2    computes the scores again from these, tile by tile
 
 On a GPU one kernel does all this in fast memory, which is what makes it fast. Here it is plain PyTorch and saves memory
-alone. 在 GPU 上由一个内核完成，因此快；这里用普通 PyTorch 写成，只省内存。
+alone.
+在 GPU 上，这一切由一个内核在高速内存里完成，所以快；这里用普通 PyTorch 写成，只省内存。
 """
 
 import math

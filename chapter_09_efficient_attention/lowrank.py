@@ -2,7 +2,7 @@
 Linformer：把 N 个位置的键和值混合成 r 个，每个查询只看这 r 个。
 
 The mixture has all places in it, later ones too, so this is for reading a whole text, not for writing one.
-混合时已包含后面的位置，因此适合整篇阅读，不能用于逐词生成。
+混合时已把后面的位置也算了进去，因此只能用来读整篇文本，不能逐词元地写。
 """
 
 import torch

@@ -1,5 +1,5 @@
 """Exercise: the two halves of byte-pair encoding, learning a merge and using it.
-练习：字节对编码的两半：学会一次合并，以及使用它。
+练习：字节对编码的两半，学一次合并，再拿它来切词。
 
     python -m pytest chapter_08_transformer_vanilla/exercises/test_bpe_merge.py
 """

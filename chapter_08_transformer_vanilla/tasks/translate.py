@@ -1,5 +1,5 @@
 """Translation: sentences in, sentences out, measured in BLEU.
-翻译任务：输入句子，输出句子，用 BLEU 衡量。
+翻译任务：输入句子，输出译文，用 BLEU 衡量。
 
 Texts keep their capital letters, so that a translation can be used as it is. `bleu` puts both sides into lower case, as
 most published figures for Multi30k do; `bleu_cased` does not.

@@ -1,5 +1,5 @@
 """Exercise: attention over pieces of a text that were read apart, and put together afterwards.
-练习：对分开读的各段文本做注意力，事后再合并成整篇的结果。
+练习：把文本分成几段各自做注意力，再合并成整篇的结果。
 
     python -m pytest chapter_09_efficient_attention/exercises/test_merge_partials.py
 """

@@ -1,5 +1,5 @@
 """Exercise: rotary positions at any places, and kept keys that move to others without being made anew.
-练习：任意位置的旋转位置编码，以及不重新计算就把缓存中的键挪到别的位置。
+练习：任意位置的旋转位置编码；把缓存里的键挪到别的位置，而不必重新生成。
 
     python -m pytest chapter_09_efficient_attention/exercises/test_move_keys.py
 """

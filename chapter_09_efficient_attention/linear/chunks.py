@@ -1,5 +1,5 @@
 """What all chunked forms share: cutting a sequence into chunks, and sums that bfloat16 would be too coarse for.
-各种分段形式的共用部分：把序列切成段，以及避免用 bfloat16 累加。
+各种分段形式的共用部分：把序列切成段，以及 bfloat16 精度不够、须换更高精度的累加。
 """
 
 from collections.abc import Callable

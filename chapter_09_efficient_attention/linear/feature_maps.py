@@ -1,5 +1,5 @@
 """Feature maps: vectors whose dot products are positive weights, or softmax's own weights on average.
-特征映射：内积是正的权重，或在平均意义下恰好等于 softmax 的权重。
+特征映射：把内积变成正的权重，或在平均意义下恰好等于 softmax 的权重。
 
     elu       x + 1 above 0, e^x below: positive weights of a new kind    Katharopoulos et al. 2020, equation 7
     taylor    1 + q . k + (q . k)^2 / 2: the first terms of e^(q . k)     Arora et al. 2024 (Based)

@@ -1,5 +1,5 @@
 """Sliding windows: each token sees the few before it, and, as an anchor, the very first ones.
-滑动窗口：每个词元只看前面不远处的若干词元，外加作为锚点的最初几个。
+滑动窗口：每个词元只看前面不远处的若干词元，外加最开头的几个，作为注意力汇。
 
     window      the last `window` places and its own    Beltagy et al. 2020, section 3.1
     dilation    with equal gaps in between              Beltagy et al. 2020, section 3.1

@@ -1,5 +1,5 @@
 """The four rungs are one model: logits, gradients, steps; and what they learn from.
-四级实现是同一个模型：分数、梯度、每一步更新；以及它们所学的数据。
+四级实现是同一个模型：logits、梯度、每一步更新都相同；以及它们所学的数据。
 """
 
 import json

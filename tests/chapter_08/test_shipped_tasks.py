@@ -1,5 +1,5 @@
 """The models of the halves that ship: they load, say again what they said, and keep their figures.
-随附的各半部分模型：能载入、复现记录的输出，并与结果文件一致。
+随附的单边模型（只有编码器或解码器）：能载入、复现记录的输出，并与结果文件一致。
 """
 
 import json

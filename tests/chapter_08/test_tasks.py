@@ -1,5 +1,5 @@
 """The tasks of a Transformer's halves: what is learned from, what is hidden, what is measured, and that it is learned.
-Transformer 各半部分的任务：从什么学、遮住什么、测什么，以及确实学会了。
+只用编码器或只用解码器的任务：从什么学、遮住什么、测什么，以及确实学会了。
 """
 
 import json

@@ -1,5 +1,5 @@
 """What the tests of chapter 9 compare with: leaves to differentiate by, and equality with gradients.
-第 9 章测试共用：可求导的输入，以及连同梯度一起比较。
+第 9 章各测试共用：造出可求导的输入，连同梯度一起比较。
 """
 
 import torch

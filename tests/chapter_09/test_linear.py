@@ -1,5 +1,5 @@
 """Linear attention: the chunked, the recurrent and the quadratic form of every variant are one function.
-线性注意力：每个变体的分块、递推与二次形式是同一个函数。
+线性注意力：每个变体的分段、递推与并行（二次）形式是同一个函数。
 """
 
 import math
