@@ -48,7 +48,7 @@ class PatchTokenizer(nn.Module):
 
 
 class ConvTokenizer(nn.Sequential):
-    """3x3 convolutions with ReLU, a 3x3 maximum of stride 2 behind each (Hassani et al. 2021, section 3.3).
+    """3x3 convolutions with ReLU, a 3x3 maximum of stride 2 behind each (Hassani et al. 2021).
 
     Neighbouring tokens overlap and know edges before attention begins. The last convolution makes D channels, each one
     before it half as many.

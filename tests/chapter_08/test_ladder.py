@@ -97,6 +97,14 @@ def test_a_scalar_knows_its_derivatives():
     assert [x.grad, y.grad] == pytest.approx([value.grad.item() for value in inputs], abs=1e-12)
 
 
+def test_anna_makes_as_many_numbers_as_said(monkeypatch):
+    scalar, made, init = LADDER.make_rungs(Transformer(LADDER.TINY).double())["scalar"], [], Value.__init__
+    monkeypatch.setattr(Value, "__init__", lambda self, *args: made.append(None) or init(self, *args))
+    scalar.loss(encoded(["anna"]))
+    for readme in ("README.md", "README.zh-CN.md"):
+        assert f"{len(made):,}" in (RESULTS.parents[1] / readme).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("module", ["scalar_gpt", "engine_gpt"])
 def test_the_lower_rungs_need_no_pytorch(module):
     code = f"import sys, chapter_08_transformer_vanilla.{module}; sys.exit('torch' in sys.modules)"

@@ -157,6 +157,20 @@ def test_the_exercises_model_is_counted_right():
     assert f"{sum(p.numel() for p in Transformer(config).parameters()):,}" in README
 
 
+def test_both_sentences_score_the_same_at_the_exercises_alpha():
+    alpha = float(re.search(r"0\.0287 / 0\.2513 = ([\d.]+)\$", README)[1])
+    exact = math.log(4 * math.log(0.7) / (2 * math.log(0.5))) / math.log(9 / 7)
+    assert NAMES["score"](0.5, 2, exact) == pytest.approx(NAMES["score"](0.7, 4, exact), rel=1e-12)
+    assert round(exact, 3) == alpha
+
+
+def test_one_pair_of_places_looks_alike_to_the_fastest_hand():
+    """Of 0 to 6, as the README's check asks for; 7 would make it two."""
+    codes = [torch.tensor(NAMES["code"](place, 2)) for place in range(7)]
+    alike = [(a, b) for b in range(7) for a in range(b) if codes[a] @ codes[b] > 0.9]
+    assert alike == [(0, 6)]
+
+
 def test_slips_are_those_of_a_simulation():
     generator, n = torch.Generator().manual_seed(0), 200_000
     right = torch.ones(n, dtype=torch.bool)
