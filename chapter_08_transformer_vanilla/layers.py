@@ -24,11 +24,11 @@ KeysValues = tuple[Tensor, Tensor]  # each (B, H, S, D/H)
 class FeedForward(nn.Module):
     """f(x) = W2 relu(W1 x + b1) + b2 at each place by itself, or with GELU (Vaswani et al. 2017, equation 2)."""
 
-    def __init__(self, d_model: int, d_ff: int, activation: str = "relu"):
+    def __init__(self, d_model: int, d_ff: int, activation: str = "relu", bias: bool = True):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
-        self.linear1 = nn.Linear(d_model, d_ff)
-        self.linear2 = nn.Linear(d_ff, d_model)
+        self.linear1 = nn.Linear(d_model, d_ff, bias=bias)
+        self.linear2 = nn.Linear(d_ff, d_model, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, T, D), by way of (B, T, d_ff)."""

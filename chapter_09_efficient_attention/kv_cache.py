@@ -61,9 +61,14 @@ class ContiguousCache(Cache):
             raise ValueError(f"{end} tokens do not fit into a cache for {self.capacity}")
         if self.k is None:
             self.k, self.v = (x.new_empty(*x.shape[:2], self.capacity, x.shape[3]) for x in (k, v))
-        self.k[:, :, start:end], self.v[:, :, start:end] = k, v
+        for memory, x in ((self.k, k), (self.v, v)):
+            memory.narrow(2, start, x.shape[2]).copy_(x)
         self.length = end
-        return self.k[:, :, :end], self.v[:, :, :end]
+        return self.k.narrow(2, 0, end), self.v.narrow(2, 0, end)
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first `length`: what comes next overwrites them."""
+        self.length = min(self.length, length)
 
 
 class RingCache(Cache):

@@ -11,8 +11,15 @@ Which two numbers make a pair is a convention, and weights trained with one are 
     half           (0, d/2), (1, d/2 + 1), ...              GPT-NeoX, and Llama's weights as Hugging Face stores them
 
 They differ by the order of the numbers alone, so reordering the rows of the projections turns one into the other.
+
+A model that was trained on short texts has never seen the angles of far places. Slower turns bring them back into the
+range that it knows, and a little more training does the rest:
+
+    linear_scaling    all pairs turn more slowly             Chen et al. 2023
+    llama3_scaling    only those that turn slowly anyhow     Llama 3.1 (Grattafiori et al. 2024)
 """
 
+import math
 from functools import lru_cache
 
 import torch
@@ -34,12 +41,18 @@ def rotate_complex(x: Tensor, first: int = 0, base: float = 10000.0) -> Tensor:
 def rotary(x: Tensor, first: int = 0, base: float = 10000.0, interleaved: bool = False) -> Tensor:
     """Return x (..., T, d) turned; the first of the T places is `first`.
 
-    Turning (a, b) gives (a cos - b sin, b cos + a sin) (Su et al. 2021, equation 34).
-
     Raises:
         ValueError: an odd d has no pairs.
     """
     cos, sin = rotary_table(x.shape[-2], x.shape[-1], first, base, interleaved, x.device, x.dtype)  # (T, d)
+    return turn(x, cos, sin, interleaved)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
+    """Return x (..., T, d) turned by angles of which both numbers of a pair have the cosine and the sine (..., T, d).
+
+    Turning (a, b) gives (a cos - b sin, b cos + a sin) (Su et al. 2021, equation 34).
+    """
     if interleaved:
         a, b = x[..., 0::2], x[..., 1::2]  # (..., T, d/2)
         turned = torch.stack([-b, a], dim=-1).flatten(-2)  # (..., T, d): x turned by a right angle
@@ -64,3 +77,21 @@ def rotary_table(
     angles = angles.repeat_interleave(2, dim=-1) if interleaved else angles.repeat(1, 2)  # (T, d/2) -> (T, d)
     dtype = torch.promote_types(dtype, torch.float32)
     return angles.cos().to(device, dtype), angles.sin().to(device, dtype)
+
+
+def linear_scaling(frequencies: Tensor, factor: float) -> Tensor:
+    """Return the angles a place (d/2,) for texts `factor` times as long: place p turns as p / factor did before."""
+    return frequencies / factor
+
+
+def llama3_scaling(
+    frequencies: Tensor, factor: float, low_factor: float, high_factor: float, original_length: int
+) -> Tensor:
+    """Return the angles a place (d/2,): those of pairs that came round in the old texts stay, the others are divided.
+
+    A pair that turns more than `high_factor` times within `original_length` tokens tells near places apart, and stays.
+    One that turns less than `low_factor` times is slowed down by `factor`; in between there is a mixture.
+    """
+    turns = original_length * frequencies / (2 * math.pi)  # (d/2,)
+    share = ((turns - low_factor) / (high_factor - low_factor)).clamp(0, 1)  # of the old frequency
+    return share * frequencies + (1 - share) * frequencies / factor

@@ -86,6 +86,16 @@ def test_sequences_share_a_pool_and_give_it_back():
         long.append(k[:1], v[:1])
 
 
+def test_what_was_cut_off_is_overwritten():
+    cache, (k, v) = ContiguousCache(9), tokens()
+    cache.append(k[:, :, :6], v[:, :, :6])
+    cache.truncate(2)
+    cache.truncate(5)  # more than there are: nothing comes back
+    all_k, all_v = cache.append(k[:, :, 7:], v[:, :, 7:])
+    expected = [0, 1, 7, 8]
+    assert torch.equal(all_k, k[:, :, expected]) and torch.equal(all_v, v[:, :, expected])
+
+
 def test_a_full_cache_says_so():
     cache = ContiguousCache(3)
     with pytest.raises(ValueError, match="4 tokens do not fit into a cache for 3"):

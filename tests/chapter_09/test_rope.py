@@ -5,8 +5,15 @@
 import pytest
 import torch
 
-from chapter_08_transformer_vanilla.positional_encoding import shift_matrix
-from chapter_09_efficient_attention.rope import rotary, rotate_complex
+from chapter_08_transformer_vanilla.positional_encoding import angular_frequencies, shift_matrix
+from chapter_09_efficient_attention.rope import (
+    linear_scaling,
+    llama3_scaling,
+    rotary,
+    rotary_table,
+    rotate_complex,
+    turn,
+)
 from tests.chapter_09.parity import check_equal, random
 
 
@@ -42,3 +49,21 @@ def test_a_sequence_can_be_turned_in_parts():
 def test_an_odd_width_has_no_pairs():
     with pytest.raises(ValueError, match="odd"):
         rotary(torch.ones(2, 3))
+
+
+def test_scaled_places_are_those_of_shorter_texts():
+    x, frequencies = random(1, 6), angular_frequencies(6)
+    angles = (12 * linear_scaling(frequencies, 4.0)).repeat(2)
+    check_equal(turn(x, angles.cos(), angles.sin()), rotary(x, first=3), [x])
+    table = rotary_table(1, 6, 3, 10000.0, True, x.device, x.dtype)
+    check_equal(turn(x, *table, interleaved=True), rotate_complex(x, 3), [x])
+
+
+def test_llama3_slows_down_only_what_never_came_round():
+    frequencies = angular_frequencies(64, 500000.0)
+    scaled = llama3_scaling(frequencies, 8.0, 1.0, 4.0, 8192)
+    turns = 8192 * frequencies / (2 * torch.pi)
+    fast, slow = turns > 4, turns < 1
+    assert torch.equal(scaled[fast], frequencies[fast]) and torch.equal(scaled[slow], frequencies[slow] / 8)
+    between = (scaled / frequencies)[~fast & ~slow]
+    assert len(between) and (between > 1 / 8).all() and (between < 1).all() and (between.diff() < 0).all()
