@@ -3,7 +3,8 @@ FlashAttention：分块计算 softmax 注意力，N×N 的分数矩阵从不完�
 
 Softmax seems to need a whole row of scores, for its sum. But the sum can be made up as tiles of keys come along, with
 m the largest score so far, l the sum of e^(s - m) and o that of e^(s - m) v. A new tile may raise m to m', and then
-what was summed before is multiplied by e^(m - m'): the online softmax (Milakov & Gimelshein 2018, algorithm 3).
+what was summed before is multiplied by e^(m - m'): the online softmax (m and l: Milakov & Gimelshein 2018, algorithm 3;
+o: Rabe & Staats 2021).
 
     forward     Dao 2023, algorithm 1    keeps the output o / l and the logarithm m + log l of each row's sum
     backward    Dao 2023, algorithm 2    computes the scores again from these, tile by tile

@@ -121,7 +121,7 @@ def latent() -> Figure:
     write(axes, 12.2, 7.8, "query", color=QUERY, ha="right")
     boxes(axes, 12.4, 7.8, q.tolist(), QUERY, 1.0)
     arrow(axes, (14.6, 7.8), (16.3, 7.8), KEY, 1.4)
-    write(axes, 15.4, 8.15, "× U, once", color=KEY, fontsize=9)
+    write(axes, 15.4, 8.15, "× Uᵀ, once", color=KEY, fontsize=9)
     boxes(axes, 16.5, 7.8, short.tolist(), LATENT, 1.0)
     arrow(axes, (17.6, 7.6), (18.5, 6.0), LATENT, 1.4)
     write(axes, 4.9, 1.1, "work for each kept token and each head: r × d", color=GREY, fontsize=9)

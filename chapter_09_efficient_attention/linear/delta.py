@@ -14,8 +14,8 @@ k_s u_s^T into it, and one triangular system gives all u of a sequence or a chun
 
     u_t + b_t sum_(s<t) e^(A_t - A_s) (k_t . k_s) u_s  =  b_t (v_t - e^(A_t) k_t S_0)
 
-Keys have length 1, as a rule: then a step with b = 1 makes the answer exactly right, and with b up to 2 the state stays
-bounded (beyond 1 it overshoots, which can turn a sign round: Grazzi et al. 2025).
+Keys have length 1, as a rule: then a step with b = 1 makes the answer exactly right, and with b up to 2 it amplifies
+nothing that is stored (beyond 1 it overshoots, which can turn a sign round: Grazzi et al. 2025).
 """
 
 import torch

@@ -158,8 +158,8 @@ class DeltaRule(RecurrentAttention):
 
     Args:
         gated: with Mamba-2's gate (gated DeltaNet: Yang et al. 2025).
-        max_rate: the learning rate lies between 0 and this; up to 2 the state stays bounded, and above 1 a key's answer
-            can change its sign (Grazzi et al. 2025).
+        max_rate: the learning rate lies between 0 and this; up to 2 a step amplifies nothing that is stored, and
+            above 1 a key's answer can change its sign (Grazzi et al. 2025).
     """
 
     def __init__(self, width: int, n_heads: int, gated: bool = False, max_rate: float = 1.0):

@@ -235,6 +235,12 @@ def test_the_delta_rule_is_the_modules_and_a_step_of_gradient_descent():
         close(found[t], step[:, 0])
 
 
+@pytest.mark.parametrize(("length", "diverges"), [(1.41, False), (1.42, True)])
+def test_the_delta_rule_diverges_for_keys_longer_than_the_root_of_two(length, diverges):
+    states = NAMES["delta"]([[length]] * 200, [1] * 200, [1] * 200)
+    assert (abs(states[-1][0]) > abs(states[0][0])) is diverges
+
+
 def test_a_full_state_is_as_wrong_as_derived():
     final = json.loads((CHAPTER / "results" / "theory.json").read_text(encoding="utf-8"))["final"]
     for n in final["pairs"][3:]:
