@@ -1,0 +1,55 @@
+"""Draw the pictures of the theory, and count what a model has and does.
+画出理论部分的插图，并数出模型的参数与运算。
+
+    python chapter_10_llm_modern_components/visualize.py --parts theory    # about 20 seconds
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from chapter_10_llm_modern_components.figures import counting, parts, places, structure
+from chapter_10_llm_modern_components.figures.counting import counts
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from utils.cli import add_output_flags, begin, run, script_parser
+from utils.plotting import save_figure
+from utils.results import write_results
+
+N_TOKENS, LOOKS_BACK = 4096, 256  # the vocabulary; the tokens that one looks back at in a text of 512, on average
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = script_parser(__doc__, __file__)
+    add_output_flags(parser)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to draw")
+    args = begin(parser, argv, dry_run={})
+    for part in dict.fromkeys(args.parts):
+        for path in PARTS[part](args):
+            print(f"wrote {path}")
+
+
+def theory(args: argparse.Namespace) -> list[Path]:
+    """The pictures of the README's theory, and its counts; nothing was trained."""
+    model = LanguageModel(ModelConfig(N_TOKENS, n_kv_heads=2))
+    path = args.out_dir / "theory.json"
+    write_results(path, args, counts(model, LOOKS_BACK))
+    drawn = {
+        "model": structure.matrices(model),
+        "blocks": structure.blocks(),
+        "norms": parts.norms(),
+        "gates": parts.gates(),
+        "hands": places.hands(),
+        "bounded": places.bounded(),
+        "experts": parts.experts(),
+        "counting": counting.counting(model),
+    }
+    return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
+
+
+PARTS = {"theory": theory}
+
+
+if __name__ == "__main__":
+    run(main)
