@@ -6,8 +6,10 @@ knows its names and its plot.
 """
 
 import hashlib
+import os
 import re
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,17 +62,14 @@ def code(folder: Path | None = None) -> Corpus:
     """
     folder = Path(sysconfig.get_path("stdlib")) if folder is None else folder
     parts, seen = Corpus([], []), set()
-    for path in sorted(folder.rglob("*.py")):
-        relative = path.relative_to(folder)
-        if SKIPPED & set(relative.parts):
-            continue
+    for path in _python_files(folder):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
         if text.strip() and (content := " ".join(text.split())) not in seen:
             seen.add(content)
-            parts[is_held_out(relative.as_posix())].append(text)
+            parts[is_held_out(path.relative_to(folder).as_posix())].append(text)
     if not parts.train or not parts.held_out:
         raise UserError(f"too few Python files in {folder}: --corpus toy needs none")
     return parts
@@ -112,6 +111,12 @@ def load_corpus(name: str, root: Path) -> Corpus:
         UserError: it is not there and cannot be downloaded.
     """
     return {"stories": lambda: stories(root), "code": code, "toy": toy}[name]()
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - SKIPPED)  # `os.walk` goes only into what is left
+        yield from (Path(place, name) for name in sorted(names) if name.endswith(".py"))
 
 
 def _every_tenth_held_out(documents: list[str]) -> Corpus:
