@@ -15,6 +15,8 @@ from chapter_07_attention_mechanism.attention import causal_mask, masked_softmax
 from chapter_09_efficient_attention.grouped import GroupedAttention, over_groups
 from chapter_09_efficient_attention.kv_cache import Cache
 
+LONG = 512  # keys from which on scores of all pairs take more memory than copies of the chosen blocks
+
 
 def choose_blocks(q: Tensor, k: Tensor, block_size: int, n_chosen: int) -> Tensor:
     """Return (..., T, n), bool: of the n blocks of keys each query's own, and the `n_chosen` best of those before it.
@@ -54,8 +56,9 @@ def gathered_top_k_attention(q: Tensor, k: Tensor, v: Tensor, block_size: int, n
     real = chosen.gather(-1, index)  # early queries have fewer blocks to choose from
 
     def gather(x: Tensor) -> Tensor:
-        blocks = into_blocks(x, block_size).flatten(-2)[..., None, :, :]  # (..., 1, n, block_size d)
-        return blocks.take_along_dim(index[..., None], dim=-2).unflatten(-1, (block_size, -1)).flatten(-3, -2)
+        blocks = into_blocks(x, block_size).flatten(-2)  # (..., n, block_size d)
+        rows = blocks.take_along_dim(index.flatten(-2)[..., None], dim=-2)  # (..., T m, block_size d)
+        return rows.unflatten(-2, (n_queries, m)).unflatten(-1, (block_size, -1)).flatten(-3, -2)
 
     keys, values = gather(k), gather(v)  # (..., T, m block_size, d)
     places = (block_size * index[..., None] + torch.arange(block_size, device=q.device)).flatten(-2)  # (..., T, m b)
@@ -78,6 +81,7 @@ class TopKAttention(GroupedAttention):
         self.block_size, self.n_chosen = block_size, n_chosen
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, cache: Cache | None) -> Tensor:
-        """As `GroupedAttention.attend`. A single query reads only what it chose."""
-        attention = gathered_top_k_attention if q.shape[2] == 1 else top_k_attention
+        """As `GroupedAttention.attend`. Of a long text, and by a single query, only the chosen blocks are read."""
+        masked = q.shape[2] > 1 and k.shape[2] < LONG
+        attention = top_k_attention if masked else gathered_top_k_attention
         return over_groups(lambda *qkv: attention(*qkv, self.block_size, self.n_chosen), q, k, v)

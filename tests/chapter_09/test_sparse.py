@@ -125,13 +125,15 @@ def test_a_window_is_dilated_or_has_sinks():
         LocalAttention(8, 2, window=2, dilation=2, n_sinks=1)
 
 
-@pytest.mark.parametrize("name", ["window", "dilated", "blocks"])
+@pytest.mark.parametrize("name", ["window", "dilated", "blocks", "top_k"])
 def test_no_tensor_has_all_pairs(name):
     length = 512
+    chosen = TopKAttention(4, 1, block_size=8, n_chosen=1)
     attentions = {
         "window": lambda *qkv: chunked_window_attention(*qkv, window=8, n_sinks=2),
         "dilated": lambda *qkv: dilated_window_attention(*qkv, window=4, dilation=2),
         "blocks": lambda *qkv: block_sparse_attention(*qkv, big_bird_blocks(32, 1, 1, 0), 16),
+        "top_k": lambda *qkv: chosen(qkv[0]),
     }
     sizes = []
 
