@@ -24,11 +24,12 @@ from chapter_09_efficient_attention.costs import (
     fitted_exponent,
     forward,
     forward_backward,
+    kept_bytes,
     mechanisms,
     training_steps,
 )
 from chapter_09_efficient_attention.figures.benchmark import draw_growth
-from chapter_09_efficient_attention.model import ATTENTIONS, Decoder, DecoderConfig, cache_bytes
+from chapter_09_efficient_attention.model import ATTENTIONS, Decoder, DecoderConfig
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.memory import torch_peak
 from utils.plotting import save_figure
@@ -131,7 +132,7 @@ def measure_decoding(args: argparse.Namespace) -> dict[str, float | bool]:
     """Return seconds a token with a cache and without, and whether both wrote the same."""
     model = Decoder(make_config(args, "mha")).to(args.device).eval()
     ids = torch.randint(65, (args.decode_length,), device=args.device)
-    decode, _ = decode_cached(model, ids, args.decode_tokens)
+    decode = decode_cached(model, ids, args.decode_tokens)
     timer = Timer()
     cached = decode()
     cached_seconds, timer = timer.seconds / args.decode_tokens, Timer()
@@ -147,14 +148,9 @@ def measure_decoding(args: argparse.Namespace) -> dict[str, float | bool]:
 
 def measure_caches(args: argparse.Namespace) -> dict[str, int]:
     """Return the bytes of all layers' caches when `decode_length` tokens have been read, for every attention."""
-    found = {}
-    for attention in ATTENTIONS:
-        model = Decoder(make_config(args, attention)).to(args.device).eval()
-        caches = model.new_caches(args.decode_length)
-        with torch.no_grad():
-            model(torch.randint(65, (1, args.decode_length), device=args.device), caches)
-        found[attention] = cache_bytes(caches)
-    return found
+    ids = torch.randint(65, (args.decode_length,), device=args.device)
+    models = {name: Decoder(make_config(args, name)).to(args.device).eval() for name in ATTENTIONS}
+    return {name: kept_bytes(model, ids) for name, model in models.items()}
 
 
 if __name__ == "__main__":

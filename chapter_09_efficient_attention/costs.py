@@ -19,8 +19,9 @@ from chapter_09_efficient_attention.linear import (
     chunked_linear_attention,
     elu_features,
 )
-from chapter_09_efficient_attention.model import Decoder, DecoderConfig
+from chapter_09_efficient_attention.model import Decoder, DecoderConfig, cache_bytes
 from chapter_09_efficient_attention.sparse import chunked_window_attention
+from utils.timer import compare_times
 
 Call = Callable[[], Tensor]
 WINDOW = 128  # places that local attention looks back
@@ -89,23 +90,40 @@ def decode_again(model: Decoder, ids: Tensor, n_tokens: int) -> Tensor:
     return ids[-n_tokens:]
 
 
-def decode_cached(model: Decoder, ids: Tensor, n_tokens: int) -> tuple[Callable[[], Tensor], list]:
-    """Read ids (T,) but the last; return what continues them greedily through the caches, once, and the caches.
+def decode_cached(model: Decoder, ids: Tensor, n_tokens: int, times: int = 1) -> Call:
+    """Read ids (T,) but the last; return what continues them greedily by n_tokens through the caches.
 
-    So that decoding can be timed apart from reading.
+    So that decoding can be timed apart from reading. It can be called so many times; each goes on where the last ended.
     """
-    caches = model.new_caches(len(ids) + n_tokens)
+    caches = model.new_caches(len(ids) + times * n_tokens)
     with torch.no_grad():
         model(ids[None, :-1], caches)
+    last = ids[-1:]
 
     @torch.no_grad()
     def decode() -> Tensor:
-        tokens = [ids[-1:]]
+        nonlocal last
+        tokens = []
         for _ in range(n_tokens):
-            tokens.append(model(tokens[-1][None], caches)[0][0, -1:].argmax(dim=-1))
-        return torch.cat(tokens[1:])
+            last = model(last[None], caches)[0][0, -1:].argmax(dim=-1)
+            tokens.append(last)
+        return torch.cat(tokens)
 
-    return decode, caches
+    return decode
+
+
+def decoding_speeds(models: dict[str, Decoder], ids: Tensor, n_tokens: int, rounds: int) -> dict[str, float]:
+    """Return how many tokens a second each model writes behind ids (T,), taking turns, n_tokens a turn."""
+    calls = {name: decode_cached(model, ids, n_tokens, rounds + 1) for name, model in models.items()}
+    return {name: n_tokens / seconds for name, seconds in compare_times(calls, rounds, warmup=1).items()}
+
+
+@torch.no_grad()
+def kept_bytes(model: Decoder, ids: Tensor) -> int:
+    """Return the bytes of all layers' caches, made for ids (T,) alone, when these have been read."""
+    caches = model.new_caches(len(ids))
+    model(ids[None], caches)
+    return cache_bytes(caches)
 
 
 class PlainAttention(GroupedAttention):

@@ -16,7 +16,22 @@ from chapter_09_efficient_attention.model import ATTENTIONS, build_decoder
 from utils.checkpoint import load_model
 
 TINY = ["--dataset", "toy", "--batch_size", "4", "--length", "16", "--amp", "off", "--save_every", "2"]
-TINY += ["--d_model", "16", "--n_heads", "2", "--d_ff", "16", "--n_layers", "2", "--device", "cpu"]
+TINY += [
+    "--kept_length",
+    "16",
+    "--decode_tokens",
+    "2",
+    "--d_model",
+    "16",
+    "--n_heads",
+    "2",
+    "--d_ff",
+    "16",
+    "--n_layers",
+    "2",
+    "--device",
+    "cpu",
+]
 
 
 def test_recall_asks_for_the_value_of_each_key():
@@ -95,6 +110,25 @@ def test_a_resumed_training_ends_with_the_same_numbers(tmp_path, complaint, monk
     assert final["cache_bytes"] == 4 * (state + rows + 2 * 3 * 16)  # and 3 tokens for each layer's convolution
 
 
+def test_several_variants_are_compared_and_only_what_is_new_is_trained(tmp_path, monkeypatch):
+    options = [*TINY, "--max_steps", "2", "--runs", "2", "--out_dir", str(tmp_path), "--attention"]
+    train.main([*options, "gqa"])
+    before = json.loads((tmp_path / "gqa.json").read_text())
+    batch, drawn = CharacterTask.batch, []
+    monkeypatch.setattr(CharacterTask, "batch", lambda task: drawn.append(1) or batch(task))
+    train.main([*options, "gqa", "delta,gqa", "--resume"])
+    assert len(drawn) == 2 * 2  # two steps with two seeds, of the new one
+    quality = json.loads((tmp_path / "quality.json").read_text())
+    final, rows = quality["final"], quality["per_seed"]
+    losses = [row["val_loss"] for row in rows if row["attention"] == "gqa"]
+    assert final["gqa_val_loss"] == before["final"]["val_loss"] == pytest.approx(sum(losses) / 2)
+    assert losses[0] != losses[1] and [row["seed"] for row in rows] == [0, 1, 0, 1]
+    assert final["gqa_cache_bytes_a_token"] == 4 * 2 * 2 * 16  # 2 layers, keys and values
+    assert final["delta_gqa_cache_bytes_a_token"] == 4 * 2 * 16 and final["delta_gqa_tokens_a_second"] > 0
+    assert (tmp_path / "delta_gqa.pth").exists()
+    assert train.file_name("gated_delta,gated_delta,gated_delta,mha") == "gated_delta_x3_mha"
+
+
 def test_every_attention_ships(tmp_path):
     attention, n_layers = ",".join(ATTENTIONS), str(len(ATTENTIONS))
     options = [*TINY, "--attention", attention, "--n_layers", n_layers, "--max_steps", "1", "--out_dir", str(tmp_path)]
@@ -108,6 +142,8 @@ def test_flags_that_do_not_fit_are_named(complaint, tmp_path):
     assert "no attention is called softmax" in complaint(train.main, *options, "--attention", "softmax")
     assert "--n_heads" in complaint(train.main, *options, "--d_model", "15")
     assert "--length 9999" in complaint(train.main, *options, "--length", "9999999")
+    assert "--kept_length 9999" in complaint(train.main, *options, "--kept_length", "9999999")
+    assert "holds no state" in complaint(train.main, *options, "--resume")
 
 
 def test_the_report_finds_every_variant_exact(tmp_path):

@@ -1,0 +1,37 @@
+"""What a variant predicts, and what it must keep to do so.
+每个变体预测得多好，为此又要保留多少。
+"""
+
+from chapter_07_attention_mechanism.figures.cells import DARK
+from chapter_09_efficient_attention.figures import KEY, STATE
+from chapter_09_efficient_attention.model import ATTENTIONS
+from utils.plotting import new_figure
+
+from matplotlib.figure import Figure
+
+COLOUR_OF = {"grows with the text": KEY, "of one size": STATE, "both": DARK}  # by what is kept
+
+
+def draw_quality(final: dict) -> Figure:
+    """Loss against the cache's bytes, and against tokens a second; a point for each variant, a bar for its seeds."""
+    figure, panels = new_figure(10.4, 4.2, ncols=2, sharey=True)
+    names = [key.removesuffix("_val_loss") for key in final if key.endswith("_val_loss")]
+    units = [("cache_bytes", f"bytes of the cache after {final['cache_tokens']:,} tokens"),
+             ("tokens_a_second", "tokens a second, decoding one text")]  # fmt: skip
+    for axes, (unit, label) in zip(panels, units, strict=True):
+        for name in names:
+            x, loss = final[f"{name}_{unit}"], final[f"{name}_val_loss"]
+            colour = COLOUR_OF[kind(name, final[f"{name}_cache_bytes_a_token"])]
+            axes.errorbar(x, loss, final[f"{name}_val_loss_std"], marker="o", markersize=7, color=colour)
+            axes.annotate(name, (x, loss), xytext=(5, 4), textcoords="offset points", fontsize=7, color=colour)
+        axes.set_xlabel(label)
+    panels[0].set(xscale="log", ylabel="validation loss (nats a character)")
+    for text, colour in COLOUR_OF.items():
+        panels[1].plot([], [], "o", color=colour, label=text)
+    panels[1].legend(frameon=False, fontsize=8, title="what is kept")
+    return figure
+
+
+def kind(name: str, bytes_a_token: float) -> str:
+    """Return what a variant keeps; a name that is none of the attentions is that of several."""
+    return "both" if name not in ATTENTIONS else "grows with the text" if bytes_a_token > 0 else "of one size"
