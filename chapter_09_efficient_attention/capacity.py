@@ -1,0 +1,290 @@
+"""What can a memory hold? Recall of pairs against the bytes that are kept, and parity, for every kind of attention.
+记忆能装下什么？各种注意力的键值回忆（对照所保留的字节数），以及奇偶性跟踪。
+
+    python chapter_09_efficient_attention/capacity.py    # 90 min on 1 CPU core
+    python chapter_09_efficient_attention/capacity.py --part recall    # one task alone, the other in another process;
+    python chapter_09_efficient_attention/capacity.py --resume    # then both together; or after an interruption
+
+All models have the same widths, layers, steps and batches; a training draws its sequences anew at every step, short and
+long ones. Each kind of attention has its learning rate chosen by the same search, in shorter trainings with a seed of
+their own, once for each task, with its smaller memory.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
+from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
+from chapter_03_optimization_regularization.training import make_optimizers
+from chapter_09_efficient_attention.capacity_tasks import IGNORED, guessed_recall, parity_batch, recall_batch
+from chapter_09_efficient_attention.figures.capacity import draw_capacity
+from chapter_09_efficient_attention.model import Decoder, DecoderConfig, cache_bytes
+from utils.checkpoint import load_state, save_state
+from utils.cli import add_output_flags, amount, begin, positive, run, script_parser, share
+from utils.errors import UserError
+from utils.evaluating import evaluating
+from utils.plotting import save_figure
+from utils.rate_search import best_rate, search_rates
+from utils.results import write_results
+from utils.seed import set_seed
+from utils.spread import over_seeds
+from utils.tables import aligned
+from utils.timer import Timer
+
+MECHANISMS = {  # name: what it changes in the config
+    "mha": {},
+    "local": {"attention": "local"},
+    "linear": {"attention": "linear"},
+    "mamba2": {"attention": "mamba2"},
+    "gla": {"attention": "gla"},
+    "delta": {"attention": "delta"},
+    "gated_delta": {"attention": "gated_delta"},
+    "signed_delta": {"attention": "gated_delta", "max_rate": 2.0},  # may turn signs round
+    "hybrid": {"attention": "delta,mha"},
+}
+SIZES = {"small": {"n_heads": 16, "window": 8}, "large": {"n_heads": 4, "window": 32}}  # a state has D^2/H numbers
+TASKS = ("recall", "parity")
+TUNING_SEED, TEST_SEED = 500_009, 1_000_003  # draws of their own
+SOLVED = 0.99  # share of right answers at the longest distance of the training
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    bar = tqdm(unit="training")  # how many there are is known once the search for rates has ended
+    parts = [args.part] if args.part != "both" else TASKS
+    final, per_seed = {}, []
+    for trainings in [Trainings(task, args, bar) for task in parts]:
+        rates, tuning = choose_rates(trainings, args)
+        rows = [
+            trainings(Setting(trainings.task, mechanism, size, rates[mechanism], seed, trainings.steps))
+            for mechanism in args.mechanisms
+            for size in sizes_of(mechanism, trainings.task)
+            for seed in range(args.seed, args.seed + args.runs)
+        ]
+        per_seed += rows
+        final |= tuning | summarize(trainings.task, rows)
+        final[f"{trainings.task}_train_seconds"] = sum(row["train_seconds"] for row in trainings.rows)
+    bar.close()
+    for task in parts:
+        print(*table(task, final), sep="\n")
+    if args.part != "both":
+        print(f"saved in {args.out_dir}; when the other part is too, --resume without --part writes the results")
+        return
+    final |= guessing(args) | {"test_count": args.test_size, "split": "drawn for the test", "n_seeds": args.runs}
+    write_results(args.out_dir / "capacity.json", args, final, per_seed=per_seed)
+    save_figure(draw_capacity(final), args.out_dir / "capacity.png")
+    print(f"written to {args.out_dir}")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = script_parser(__doc__, __file__)
+    add_output_flags(parser)
+    parser.add_argument("--part", default="both", choices=["both", *TASKS], help="which task to train on")
+    parser.add_argument("--mechanisms", nargs="+", default=list(MECHANISMS), choices=MECHANISMS, help="which to train")
+    parser.add_argument("--pairs", type=positive, nargs="+", default=[4, 8, 16, 32, 64], help="pairs to be recalled")
+    parser.add_argument("--n_keys", type=positive, default=64, help="different keys")
+    parser.add_argument("--n_values", type=positive, default=32, help="different values")
+    parser.add_argument(
+        "--bits", type=positive, nargs="+", default=[8, 16, 32, 64], help="lengths to count parity over"
+    )
+    parser.add_argument("--long", type=positive, default=256, help="bits that parity is also measured on, untrained")
+    parser.add_argument("--recall_steps", type=positive, default=500, help="steps of a training on recall")
+    parser.add_argument("--parity_steps", type=positive, default=500, help="steps of a training on parity")
+    parser.add_argument("--trial_share", type=share, default=0.5, help="part of the steps that a trial of a rate takes")
+    parser.add_argument("--lr", type=amount, nargs="+", default=[3e-3, 1e-2, 3e-2], help="rates to begin with")
+    parser.add_argument("--tokens", type=positive, default=3072, help="tokens of a step's sequences, about")
+    parser.add_argument("--d_model", type=positive, default=64, help="width of the models")
+    parser.add_argument("--n_layers", type=positive, default=2, help="their layers")
+    parser.add_argument("--runs", type=positive, default=3, help="seeds, from --seed on")
+    parser.add_argument("--test_size", type=positive, default=200, help="sequences of each length to measure on")
+    parser.add_argument("--resume", action="store_true", help="continue in --out_dir; what is finished there is kept")
+    tiny = {"pairs": [2, 3], "n_keys": 4, "n_values": 4, "bits": [4], "long": 8, "recall_steps": 2, "parity_steps": 2}
+    tiny |= {"lr": [1e-2, 2e-2], "tokens": 24, "d_model": 32, "n_layers": 2, "runs": 2, "test_size": 4}
+    args = begin(parser, argv, dry_run=tiny | {"mechanisms": ["mha", "local", "gated_delta"]})
+    if args.d_model % 32:
+        raise UserError(f"--d_model {args.d_model} gives 16 heads no even width: take a multiple of 32")
+    if args.n_keys < max(args.pairs):
+        raise UserError(f"--n_keys {args.n_keys}: {max(args.pairs)} pairs need as many different keys")
+    return args
+
+
+class Setting(NamedTuple):
+    task: str
+    mechanism: str
+    size: str
+    lr: float
+    seed: int
+    steps: int
+
+
+def sizes_of(mechanism: str, task: str) -> list[str]:
+    """Return the sizes of memory to train with: one where the task is not about it, or where heads do not change it."""
+    return ["large"] if task == "parity" or mechanism == "mha" else list(SIZES)
+
+
+class Trainings:
+    """Trains a model on one task when asked to, and stores what was measured: --resume will not train it again."""
+
+    def __init__(self, task: str, args: argparse.Namespace, bar: tqdm):
+        self.task, self.args, self.bar, self.path = task, args, bar, args.out_dir / f"{task}_state.pth"
+        self.steps = args.recall_steps if task == "recall" else args.parity_steps
+        self.distances = sorted(args.pairs if task == "recall" else args.bits)
+        self.flags = {name: value for name, value in args.flags.items() if name != "part"}  # parts may be joined
+        saved = args.resume and (args.part == task or self.path.exists())
+        self.rows: list[dict] = load_state(self.path, self.flags, {})[1] if saved else []
+
+    def __call__(self, setting: Setting) -> dict:
+        """Return the row of one training: share of right answers by distance, and what was kept meanwhile."""
+        row = next((row for row in self.rows if setting._asdict().items() <= row.items()), None)
+        if row is None:
+            model, facts = self.train(setting)
+            row = setting._asdict() | facts | self.measure(model)
+            self.rows.append(row)
+            save_state(self.path, self.flags, len(self.rows), self.rows, {})
+            self.bar.set_postfix_str(f"{self.task} {setting.mechanism} {self.last(row):.2f}")
+            self.bar.update()
+        return row
+
+    def last(self, row: dict) -> float:
+        """Return the share of right answers at the longest distance of the training."""
+        return row["accuracy"][str(self.distances[-1])]
+
+    def train(self, setting: Setting) -> tuple[Decoder, dict]:
+        """Return the trained model, and what to note of its training."""
+        args, timer, skipped = self.args, Timer(), 0
+        set_seed(setting.seed)
+        model = self.build(setting).to(args.device).train()
+        optimizers = make_optimizers(model, "muon", setting.lr, weight_decay=0.0)
+        warmup_steps = round(0.1 * setting.steps)
+        factor = warmup(cosine(setting.steps - warmup_steps), warmup_steps)
+        schedules = [Schedule(optimizer, factor) for optimizer in optimizers]
+        generator = torch.Generator().manual_seed(setting.seed)  # so that all see the same batches
+        for _ in range(setting.steps):
+            # batch: of one distance, about equally many tokens whichever it is
+            distance = self.distances[int(torch.randint(len(self.distances), (), generator=generator))]
+            inputs, targets = self.batch(distance, max(1, args.tokens // self.n_tokens(distance)), generator)
+            # forward, loss
+            logits, _ = model(inputs)  # (B, T, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+            # backward
+            model.zero_grad()
+            loss.backward()
+            norm = clip_by_norm_(model.parameters(), 1.0, check=False)
+            # step: none where the gradients overflowed, so that one may fail without ending the others
+            skipped += not norm.isfinite()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                if norm.isfinite():
+                    optimizer.step()
+                schedule.step()
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return model, {"train_seconds": timer.seconds, "skipped": skipped, "n_parameters": parameters}
+
+    def build(self, setting: Setting) -> Decoder:
+        """Return a model with the mechanism and size of memory of a setting."""
+        args, n_tokens = self.args, self.args.n_keys + self.args.n_values if self.task == "recall" else 2
+        sizes = {"d_model": args.d_model, "d_ff": 2 * args.d_model, "n_layers": args.n_layers, "conv_size": 2}
+        return Decoder(
+            DecoderConfig(n_tokens, dropout=0.0, **sizes, **MECHANISMS[setting.mechanism], **SIZES[setting.size])
+        )
+
+    def n_tokens(self, distance: int) -> int:
+        """Return how long a sequence of so many pairs or bits is."""
+        return 3 * distance if self.task == "recall" else distance
+
+    def batch(self, distance: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `count` sequences of so many pairs or bits, inputs and targets (B, T)."""
+        args = self.args
+        if self.task == "recall":
+            drawn = recall_batch(count, distance, args.n_keys, args.n_values, generator)
+        else:
+            drawn = parity_batch(count, distance, generator)
+        return drawn[0].to(args.device), drawn[1].to(args.device)
+
+    @torch.no_grad()
+    def measure(self, model: Decoder) -> dict[str, dict[str, float]]:
+        """Return by distance the share of right answers, of parity those in the second half, and the bytes of recall.
+
+        These are what is kept, for one sequence, when the first question comes.
+        """
+        found = {"accuracy": {}, "bytes": {}}
+        generator = torch.Generator().manual_seed(TEST_SEED)
+        longer = [] if self.task == "recall" else [self.args.long]
+        with evaluating(model):
+            for distance in [*self.distances, *longer]:
+                inputs, targets = self.batch(distance, self.args.test_size, generator)
+                if self.task == "recall":
+                    pairs = inputs[:1, : 2 * distance]
+                    _, caches = model(pairs, model.new_caches(pairs.shape[1]))
+                    found["bytes"][str(distance)] = cache_bytes(caches)
+                else:
+                    targets[:, : distance // 2] = IGNORED
+                right = model(inputs)[0].argmax(dim=-1) == targets  # (B, T)
+                found["accuracy"][str(distance)] = right[targets != IGNORED].double().mean().item()
+        return found
+
+
+def choose_rates(trainings: Trainings, args: argparse.Namespace) -> tuple[dict[str, float], dict]:
+    """Return the best rate of each mechanism, and all that was tried, equally often for each, with the accuracies."""
+    if len(args.lr) == 1:
+        return dict.fromkeys(args.mechanisms, args.lr[0]), {}
+    steps, task = max(1, round(args.trial_share * trainings.steps)), trainings.task
+
+    def score(mechanism: str, lr: float) -> float:
+        size = sizes_of(mechanism, task)[0]
+        row = trainings(Setting(task, mechanism, size, lr, args.seed + TUNING_SEED, steps))
+        accuracies = [row["accuracy"][str(distance)] for distance in trainings.distances]
+        return sum(accuracies) / len(accuracies)
+
+    found = search_rates(score, dict.fromkeys(args.mechanisms, args.lr), ratio=3, reach=1)
+    rates = {mechanism: best_rate(scores) for mechanism, scores in found.items()}
+    tuning = {f"{task}_{name}_lr": lr for name, lr in rates.items()}
+    tuning |= {f"{task}_{name}_tuning": [[lr, value] for lr, value in found[name].items()] for name in found}
+    return rates, tuning
+
+
+def summarize(task: str, rows: list[dict]) -> dict[str, float | int]:
+    """Return means and spreads over the seeds, named by task, mechanism, size of memory (recall) and distance."""
+    final = {}
+    for mechanism, size in dict.fromkeys((row["mechanism"], row["size"]) for row in rows):
+        own = [row for row in rows if (row["mechanism"], row["size"]) == (mechanism, size)]
+        name = f"{task}_{mechanism}" + (f"_{size}" if task == "recall" else "")
+        found = over_seeds([row["accuracy"] for row in own])
+        final |= {f"{name}_{distance}": value for distance, value in found.items()}
+        final |= {f"{name}_{distance}_bytes": value for distance, value in own[0]["bytes"].items()}
+        final[f"{name}_n_parameters"] = own[0]["n_parameters"]
+        if task == "parity":
+            solved = [min(row["accuracy"].values()) >= SOLVED for row in own]  # the untrained length, too
+            final[f"{name}_solved"] = sum(solved) / len(solved)
+    return final
+
+
+def guessing(args: argparse.Namespace) -> dict[str, float]:
+    """Return what is right by chance, and of recall also by always answering the sequence's most frequent value."""
+    generator = torch.Generator().manual_seed(TEST_SEED)
+    final = {"recall_chance": 1 / args.n_values, "parity_chance": 0.5}
+    for n_pairs in sorted(args.pairs):
+        _, targets = recall_batch(args.test_size, n_pairs, args.n_keys, args.n_values, generator)
+        final[f"recall_most_frequent_{n_pairs}"] = guessed_recall(targets)
+    return final
+
+
+def table(task: str, final: dict) -> list[str]:
+    """Return the lines of a table: share of right answers by distance, a line for each mechanism and size."""
+    names = [name.removesuffix("_n_parameters") for name in final if name.startswith(task) and "n_parameters" in name]
+    first = names[0]
+    distances = [key.removeprefix(f"{first}_") for key in final if key.removeprefix(f"{first}_").isdigit()]
+    cells = [[f"{final[f'{n}_{d}']:.3f} ± {final[f'{n}_{d}_std']:.3f}" for d in distances] for n in names]
+    return aligned([[task, *distances], *([n, *row] for n, row in zip(names, cells, strict=True))], "<>")
+
+
+if __name__ == "__main__":
+    run(main)
