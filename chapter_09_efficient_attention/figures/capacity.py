@@ -24,7 +24,7 @@ STYLES = {  # a mechanism's name in the results: what is written beside it, colo
 
 def draw_capacity(final: dict) -> Figure:
     """Recall of the most pairs against the bytes kept; recall against the pairs, small memory; parity by mechanism."""
-    figure, (left, middle, right) = new_figure(12.6, 4.2, ncols=3, width_ratios=[1.15, 1, 0.9])
+    figure, (left, middle, right) = new_figure(12.6, 4.6, ncols=3, width_ratios=[1.15, 1, 0.9])
     mechanisms = [name for name in STYLES if any(key.startswith(f"recall_{name}_") for key in final)]
     pairs = sorted(int(key.removeprefix("recall_most_frequent_")) for key in final if "most_frequent" in key)
     for name in mechanisms:
@@ -43,7 +43,7 @@ def draw_capacity(final: dict) -> Figure:
     middle.set(xlabel="pairs of key and value", ylabel="right, small memories")
     for axes in (left, middle):
         axes.set_ylim(-0.03, 1.05)
-    middle.legend(frameon=False, fontsize=7, loc="lower left")
+    figure.legend(*middle.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=5, loc="outside lower center")
     parity_bars(right, final)
     return figure
 
@@ -72,5 +72,5 @@ def parity_bars(axes: Axes, final: dict) -> None:
         axes.plot(ends[-1], y, "o", color=colour, markersize=7)
     axes.axvline(final["parity_chance"], color=GREY, linestyle=":", linewidth=1)
     axes.set_yticks(range(len(names)), [STYLES[name][0] for name in reversed(names)], fontsize=8)
-    axes.set(xlim=(0.45, 1.03), xlabel=f"right parities: ring {lengths[0]} bits, dot {lengths[-1]}")
+    axes.set(xlim=(0.4, 1.03), xlabel=f"right parities: ring {lengths[0]} bits, dot {lengths[-1]}")
     axes.grid(False, axis="y")

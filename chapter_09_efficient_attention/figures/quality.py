@@ -14,7 +14,7 @@ COLOUR_OF = {"grows with the text": KEY, "of one size": STATE, "both": DARK}  # 
 
 def draw_quality(final: dict) -> Figure:
     """Loss against the cache's bytes, and against tokens a second; a point for each variant, a bar for its seeds."""
-    figure, panels = new_figure(10.4, 4.2, ncols=2, sharey=True)
+    figure, panels = new_figure(10.4, 4.8, ncols=2, sharey=True)
     names = [key.removesuffix("_val_loss") for key in final if key.endswith("_val_loss")]
     units = [("cache_bytes", f"bytes of the cache after {final['cache_tokens']:,} tokens"),
              ("tokens_a_second", "tokens a second, decoding one text")]  # fmt: skip
@@ -28,7 +28,8 @@ def draw_quality(final: dict) -> Figure:
     panels[0].set(xscale="log", ylabel="validation loss (nats a character)")
     for text, colour in COLOUR_OF.items():
         panels[1].plot([], [], "o", color=colour, label=text)
-    panels[1].legend(frameon=False, fontsize=8, title="what is kept")
+    handles = panels[1].get_legend_handles_labels()
+    figure.legend(*handles, frameon=False, fontsize=8, title="what is kept", ncols=3, loc="outside lower center")
     return figure
 
 

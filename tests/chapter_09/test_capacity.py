@@ -46,6 +46,7 @@ def test_flags_that_do_not_fit_are_named(complaint, tmp_path):
     to = [*TINY, "--out_dir", tmp_path]
     assert "multiple of 32" in complaint(capacity.main, *to, "--d_model", "16")
     assert "--n_keys 4: 5 pairs" in complaint(capacity.main, *to, "--pairs", "5")
+    assert "holds no state" in complaint(capacity.main, *to, "--resume")
     (tmp_path / "capacity.json").write_text("{}")
     unreadable = complaint(visualize.main, "--parts", "capacity", "--results_dir", tmp_path, "--out_dir", tmp_path)
     assert "capacity.json cannot be read" in unreadable
