@@ -30,7 +30,8 @@ WINDOW = 128  # places that local attention looks back
 def mechanisms(length: int, n_heads: int, width: int, device: torch.device) -> dict[str, tuple[Call, list[Tensor]]]:
     """Return each mechanism's forward pass on one sequence, ready to be called, and what it is differentiated by.
 
-    Gates and rates are made beforehand, as the projections are: the cost is that of looking up alone.
+    Gates and rates are made beforehand, as the projections are: the cost is that of looking up alone. Chunks are as
+    long as a head is wide, or shorter: then scores within chunks take no more memory than the states between them.
     """
     q, k, v, gates, rate = (
         torch.randn(1, n_heads, length, size, device=device, requires_grad=True)
@@ -42,8 +43,8 @@ def mechanisms(length: int, n_heads: int, width: int, device: torch.device) -> d
         "torch": (lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), leaves),
         "flash": (lambda: flash_attention(q, k, v, causal=True), leaves),
         "local": (lambda: chunked_window_attention(q, k, v, WINDOW), leaves),
-        "linear": (lambda: chunked_linear_attention(elu_features(q), elu_features(k), v)[0], leaves),
-        "gated": (lambda: chunked_gated_attention(q, k, v, F.logsigmoid(rate), chunk_size=64)[0], [*leaves, rate]),
+        "linear": (lambda: chunked_linear_attention(elu_features(q), elu_features(k), v, chunk_size=32)[0], leaves),
+        "gated": (lambda: chunked_gated_attention(q, k, v, F.logsigmoid(rate), chunk_size=32)[0], [*leaves, rate]),
         "channel_gates": (
             lambda: chunked_gated_attention(q, k, v, F.logsigmoid(gates), chunk_size=8)[0],
             [*leaves, gates],

@@ -94,7 +94,7 @@ class Retention(RecurrentAttention):
     ) -> tuple[Tensor, Tensor]:
         gate = 1 - 2.0 ** (-5 - torch.arange(self.n_heads, dtype=torch.float64))  # (H,)
         log_gate = gate.log().to(q)[:, None, None].expand(len(q), -1, q.shape[2], 1)  # (B, H, T, 1)
-        return chunked_gated_attention(rotary(q, first), rotary(k, first), v, log_gate, state, chunk_size=64)
+        return chunked_gated_attention(rotary(q, first), rotary(k, first), v, log_gate, state, chunk_size=32)
 
 
 class GatedLinearAttention(RecurrentAttention):
@@ -150,7 +150,7 @@ class Mamba2Attention(RecurrentAttention):
         self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         dt, log_gate = self.step(x)
-        return chunked_gated_attention(q, dt * k, v, log_gate, state, chunk_size=64)
+        return chunked_gated_attention(q, dt * k, v, log_gate, state, chunk_size=32)
 
 
 class DeltaRule(RecurrentAttention):
