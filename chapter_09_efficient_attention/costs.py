@@ -24,7 +24,7 @@ from chapter_09_efficient_attention.sparse import chunked_window_attention
 from utils.timer import compare_times
 
 Call = Callable[[], Tensor]
-WINDOW = 128  # places that local attention looks back
+WINDOW = 32  # places that local attention looks back, as in the models
 
 
 def mechanisms(length: int, n_heads: int, width: int, device: torch.device) -> dict[str, tuple[Call, list[Tensor]]]:
