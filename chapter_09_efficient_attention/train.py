@@ -112,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--n_heads", type=positive, default=4, help="heads that share them")
     parser.add_argument("--d_ff", type=positive, default=384, help="width of the feed-forward networks inside")
     parser.add_argument("--n_layers", type=positive, default=4, help="layers")
-    parser.add_argument("--dropout", type=share, default=0.1, help="share of what a branch adds that is left out")
+    parser.add_argument("--dropout", type=share, default=0.0, help="share of what a branch adds that is left out")
     parser.add_argument("--conv_size", type=natural, default=4, help="tokens of the short convolutions; 0: none")
     parser.add_argument("--optimizer", default="muon", choices=OPTIMIZERS, help="what makes the steps")
     parser.add_argument("--weight_decay", type=amount, default=0.1, help="of weights, not of biases and norms")
