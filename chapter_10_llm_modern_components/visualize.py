@@ -10,8 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chapter_10_llm_modern_components.figures import counting, parts, places, structure
+from chapter_10_llm_modern_components.bpe import train_tokenizer
+from chapter_10_llm_modern_components.figures import choosing, counting, parts, places, structure
 from chapter_10_llm_modern_components.figures.counting import counts
+from chapter_10_llm_modern_components.figures.merges import draw_merge_steps
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.plotting import save_figure
@@ -38,12 +40,15 @@ def theory(args: argparse.Namespace) -> list[Path]:
     drawn = {
         "model": structure.matrices(model),
         "blocks": structure.blocks(),
+        "merges": draw_merge_steps(train_tokenizer(["banana bandana"], 256 + 3), " bandana"),
         "norms": parts.norms(),
         "gates": parts.gates(),
         "hands": places.hands(),
         "bounded": places.bounded(),
         "experts": parts.experts(),
         "counting": counting.counting(model),
+        "filters": choosing.filters(),
+        "speculation": choosing.speculation(),
     }
     return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
 

@@ -1,0 +1,255 @@
+"""The README's plain code runs, gives the numbers that stand beside it, and equals the fast versions.
+README 里的代码能运行，结果与旁边写的数字一致，并与快速实现相等。
+"""
+
+import ast
+import json
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from chapter_06_rnn_lstm_seq.sampling import keep_top_p
+from chapter_09_efficient_attention.rope import llama3_scaling, turn
+from chapter_10_llm_modern_components.blocks import Attention, MixtureOfExperts, RMSNorm, SwiGLU, balance_loss
+from chapter_10_llm_modern_components.bpe import ByteTokenizer, learn_merges_naive
+from chapter_10_llm_modern_components.figures import choosing, counting, parts, places
+from chapter_10_llm_modern_components.model import Block, LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.sampling import StopStrings, keep_min_p, penalize_repetition
+from chapter_10_llm_modern_components.speculative import accept
+from tests.conftest import ROOT
+
+CHAPTER = ROOT / "chapter_10_llm_modern_components"
+README = (CHAPTER / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def run_blocks():
+    """Run all blocks one after another, as a reader would; return what they define, and (code, value, stated value)."""
+    names, stated = {}, []
+    for block in BLOCKS:
+        lines = block.splitlines()
+        for node in ast.parse(block).body:
+            code = ast.unparse(node)
+            if not isinstance(node, ast.Expr):
+                exec(code, names)
+                continue
+            comment = lines[node.end_lineno - 1].rpartition("  # ")[2]
+            stated.append((code, eval(code, names), ast.literal_eval(comment)))
+    return names, stated
+
+
+NAMES, STATED = run_blocks()
+
+
+def flat(value):
+    if isinstance(value, dict):
+        return flat(list(value.items()))
+    return [x for part in value for x in flat(part)] if isinstance(value, (list, tuple)) else [value]
+
+
+@pytest.mark.parametrize("code,value,expected", STATED, ids=[code for code, _, _ in STATED])
+def test_results_are_those_beside_the_code(code, value, expected):
+    assert len(flat(value)) == len(flat(expected))
+    for found, wanted in zip(flat(value), flat(expected), strict=True):
+        exact = isinstance(wanted, (str, bytes))
+        assert found == (wanted if exact else pytest.approx(wanted, abs=5.1e-4))
+
+
+def normal(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def close(plain, fast, atol=1e-9):
+    torch.testing.assert_close(torch.tensor(plain, dtype=torch.float64), fast.double(), rtol=0, atol=atol)
+
+
+def test_a_block_is_the_modules():
+    torch.manual_seed(0)
+    fast = Block(ModelConfig(9, d_model=8, n_heads=2, d_ff=12), d_head=4).double().requires_grad_(False)
+
+    def on_lists(module):
+        return lambda x: module(torch.tensor(x, dtype=torch.float64)[None])[0].tolist()
+
+    modules = [fast.norm1, fast.attention, fast.norm2, fast.feed_forward]
+    x = normal(5, 8)
+    close(NAMES["block"](x.tolist(), *map(on_lists, modules)), fast(x[None], None, None, None)[0])
+
+
+def test_merges_are_the_modules():
+    chunks = [b"the cat", b" and", b" the", b" hat", b" on", b" that", b" cat", b"aaaaa", "猫猫".encode()]
+    merges = NAMES["learn_merges"](chunks, 8)
+    assert merges == learn_merges_naive(chunks, 8)
+    tokenizer = ByteTokenizer(merges)
+    for chunk in [*chunks, b"aaaa", b"anan", b"x"]:
+        assert NAMES["encode"](chunk, merges) == tokenizer.encode(chunk)
+    assert ByteTokenizer(NAMES["merges"]).encode("anan") == [256, 256] and "`[256, 256]`" in README
+
+
+def test_norms_forwards_and_backwards_are_the_modules():
+    norm = RMSNorm(6, eps=0.1).double()
+    x, g = normal(2, 6).unbind()
+    x.requires_grad_()
+    y = norm(x)
+    close(NAMES["rms_norm"](x.tolist(), 0.1), y.detach())
+    [gradient] = torch.autograd.grad(y, x, g)
+    close(NAMES["rms_norm_backward"](x.tolist(), g.tolist(), 0.1), gradient)
+
+
+def test_gates_are_the_modules():
+    torch.manual_seed(0)
+    layer, x = SwiGLU(3, 5).double().requires_grad_(False), normal(3)
+    gate, up = layer.gate_up_proj.weight.chunk(2)
+    close(NAMES["swiglu"](x.tolist(), gate.tolist(), up.tolist(), layer.down_proj.weight.tolist()), layer(x))
+
+
+@pytest.mark.parametrize(("factor", "low", "high", "n"), [(4, 1, 4, 1024), (8, 1, 4, 8192), (2.5, 0.5, 32, 100)])
+def test_slower_hands_are_the_modules(factor, low, high, n):
+    speeds = 10000 ** -torch.linspace(0, 1, 40, dtype=torch.float64)
+    fast = llama3_scaling(speeds, factor, low, high, n)
+    close([NAMES["scaled"](speed, factor, n, low, high) for speed in speeds.tolist()], fast, 1e-12)
+
+
+def test_normed_scores_are_the_modules_and_bounded():
+    """Also when they have been turned, and however large the matrices are."""
+    attention = Attention(8, n_heads=1, n_kv_heads=1, d_head=4, qk_norm=True, eps=1e-5).double().requires_grad_(False)
+    attention.qkv_proj.weight.copy_(1000 * normal(12, 8))
+    x = normal(1, 7, 8)
+    q, k, _ = attention.project(x, None)
+    raw_q, raw_k, _ = attention.qkv_proj(x)[0].split(4, dim=1)
+    plain = [[NAMES["score"](a, b) for b in raw_k.tolist()] for a in raw_q.tolist()]
+    close(plain, (q @ k.mT)[0, 0] / 2)
+    angles = torch.arange(7.0).double()[:, None].repeat(1, 4)
+    turned = turn(q, angles.cos(), angles.sin()) @ turn(k, angles.cos(), angles.sin()).mT / 2
+    assert turned.abs().max() <= 2 + 1e-9 and (raw_q @ raw_k.T).abs().max() > 1e4
+
+
+def test_routes_and_balance_are_the_modules():
+    torch.manual_seed(0)
+    layer, tokens = MixtureOfExperts(6, 4, n_experts=5, n_active=2).double().requires_grad_(False), normal(40, 6)
+    p = layer.router(tokens).softmax(dim=-1)
+    weights, chosen = layer.route(tokens)
+    for row, w, e in zip(p.tolist(), weights.tolist(), chosen.tolist(), strict=True):
+        assert NAMES["route"](row, 2) == pytest.approx(dict(zip(e, w, strict=True)))
+    close(NAMES["balance"](p.tolist(), 2), layer.balance)
+    rows = [[0.51, 0.49]] * 3 + [[0.01, 0.99]]  # the check: an uneven load below 1
+    assert NAMES["balance"](rows, 1) == pytest.approx(0.885) and "= 0.885$" in README
+
+
+def test_the_fuller_an_expert_the_harder_its_probability_is_pushed():
+    p = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]], requires_grad=True)
+    [gradient] = torch.autograd.grad(balance_loss(p, p.argmax(dim=1, keepdim=True)), p)
+    torch.testing.assert_close(gradient.sum(dim=0), 2 * torch.tensor([0.75, 0.25]))
+
+
+def test_counts_are_the_models():
+    model = LanguageModel(ModelConfig(4096, n_kv_heads=2))
+    found = NAMES["parameters"](4096, 256, 6, 8, 2, model.config.d_ff)
+    final = json.loads((CHAPTER / "results" / "theory.json").read_text(encoding="utf-8"))["final"]
+    assert counting.counts(model, final["looks_back"]).items() <= final.items()
+    assert [*found.values()] == [final[name] for name in ("tokens", "attention", "feed_forward")]
+    assert sum(p.numel() for p in model.parameters()) == final["parameters"] == sum(found.values()) + final["norms"]
+    assert NAMES["operations"](final["parameters"], 256, 6, 256) == final["operations_to_read"]
+    caches = model.new_caches(10)
+    with torch.no_grad():
+        model(torch.zeros(1, 10, dtype=torch.long), caches)
+    assert sum(cache.n_bytes for cache in caches) == 10 * 2 * final["cache_bytes"]  # in float32
+
+
+def test_operations_are_the_layers_products():
+    """Each weight and each score counted as its matrix product makes it; norms and what adds are left out, as usual."""
+    model, n = LanguageModel(ModelConfig(32, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=24)), 7
+    counted = []
+
+    def count(module, inputs, output):
+        counted.append(2 * inputs[0].numel() * output.shape[-1])
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(count)
+    model(torch.zeros(1, n, dtype=torch.long))
+    weights = sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert sum(counted) == n * NAMES["operations"](weights, 16, 2, 0)
+    scores_and_means = 2 * 4 * 2 * n * n * 4  # layers, heads, two products of n x n x d
+    assert 2 * scores_and_means == n * (NAMES["operations"](weights, 16, 2, n) - NAMES["operations"](weights, 16, 2, 0))
+
+
+def test_filters_are_the_modules():
+    logits = 2 * normal(30)
+    p = logits.softmax(dim=0).tolist()
+    close(NAMES["top_p"](p, 0.7), keep_top_p(logits, 0.7).softmax(dim=0))
+    close(NAMES["min_p"](p, 0.1), keep_min_p(logits, 0.1).softmax(dim=0))
+    close(NAMES["penalised"](logits.tolist(), {3, 4, 9}, 1.3), penalize_repetition(logits, {3, 4, 9}, 1.3))
+
+
+def test_what_may_be_shown_is_the_modules():
+    for text in ("abc", "abab", "xaba", "ababx", "b"):
+        assert NAMES["may_show"](text, "ababc") == StopStrings(["ababc"]).feed(text)
+
+
+def test_accepted_or_drawn_again_is_as_derived():
+    """The rule itself: which share of luck accepts a guess, and what is drawn behind it, put together exactly."""
+    p, q = (normal(2, 6)[i].softmax(dim=0) for i in range(2))
+    close(NAMES["comes_out"](p.tolist(), q.tolist()), p)
+    generator, n = torch.Generator().manual_seed(0), 4000
+    guesses = torch.multinomial(q, n, replacement=True, generator=generator).tolist()
+    drawn = []
+    for guess in guesses:
+        n_stand, token = accept(torch.stack([p, p]), q[None], [guess], generator)
+        drawn.append(guess if n_stand else token)
+    shares = torch.tensor(drawn).bincount(minlength=6) / n
+    assert (shares - p).abs().max() < 4 * 0.5 / n**0.5  # four standard deviations at the very most
+    assert (shares - q).abs().max() > 0.1
+
+
+def test_tokens_a_step_is_the_mean_of_a_race():
+    for a, k in ((0.7, 4), (0.0, 3), (0.5, 1)):
+        ends = [(1 - a) * a**i * (i + 1) for i in range(k)] + [a**k * (k + 1)]
+        assert NAMES["tokens_a_step"](a, k) == pytest.approx(sum(ends))
+
+
+def test_numbers_in_the_prose_are_right():
+    said = {
+        "163, 16, 1.6 and 0.16 turns": 1024 / (2 * math.pi),
+        "last hand is at 4.1": 4.096,
+        "up to 59 degrees": math.degrees(1.024),
+        "82{,}000": math.exp(2 * math.sqrt(32)) / 1000,
+        "1,694 tokens looked back at": 5205248 / (2 * 6 * 256),
+        "texts of 3,389": 5205248 / (6 * 256),
+        "1.98$ times": NAMES["tokens_a_step"](0.7, 4) / 1.4,
+        "682.67": 8 * 256 / 3,
+    }
+    for text, value in said.items():
+        shown = re.search(r"\d[\d,]*(\.\d+)?", text)[0].replace(",", "")
+        assert text in README and round(value, len(shown.partition(".")[2])) == float(shown), text
+    x = torch.tensor([[3.0, 4.0], [13.0, 14.0]])
+    assert F.layer_norm(x, (2,)).tolist() == [pytest.approx([-1, 1], abs=1e-3)] * 2
+    assert NAMES["rms_norm"]([13, 14]) == pytest.approx([0.96, 1.04], abs=5e-3) and "(0.96, 1.04)" in README
+    weights = [torch.tensor([s * s / 2**0.5, 0]).softmax(0)[0].item() for s in (1, 3, 2**0.5)]
+    assert weights == pytest.approx([0.670, 0.998, 2**0.5 / 2**0.5 * 0.804], abs=5e-4)
+    small = 1e-3 / (1 + math.exp(-1e-3)) + 1e-3 / (1 + math.exp(1e-3))
+    assert small == pytest.approx(1e-3)  # silu(a) - silu(-a) = a
+
+
+def test_llama_3_is_counted_right():
+    found = NAMES["parameters"](128256, 4096, 32, 32, 8, 14336)
+    numbers = [2 * found["tokens"], found["attention"], found["feed-forward"], 65 * 4096]
+    for number in [*numbers, sum(numbers)]:
+        assert f"{number:,}".replace(",", "{,}") in README
+
+
+def test_pictures_hold_the_numbers_of_the_text():
+    assert parts.POINTS[0].tolist() == [3, 4] and parts.INPUTS == (3.0, 2.0)
+    assert NAMES["balance"](parts.ROUTES.tolist(), 1) == pytest.approx(1.2)
+    assert (1000 * places.SPEEDS).tolist() == pytest.approx([1000, 100, 10, 1])
+    out = NAMES["comes_out"](choosing.TARGET.tolist(), choosing.PROPOSED.tolist())
+    assert out == pytest.approx([0.2, 0.4, 0.3, 0.1])
+    left = [
+        (sum(a > 0 for a in NAMES[name](p.tolist(), share)))
+        for name, share in (("top_p", 0.75), ("min_p", 0.2))
+        for p in (choosing.SURE, choosing.UNSURE)
+    ]
+    assert left == [1, 4, 1, 6] and "top-p 0.75 leaves one and four; min-p 0.2 leaves one and six" in README
