@@ -2,10 +2,10 @@
 第 10 章的绘图代码：一个概念一种颜色；第 7 至 9 章已有的概念沿用原来的颜色。
 """
 
-from chapter_08_transformer_vanilla.figures import NORM, PLACE, TALK, THINK
+from chapter_08_transformer_vanilla.figures import NORM, PLACE, READ, TALK, THINK
 from chapter_09_efficient_attention.figures import KEY, QUERY, VALUE, WEIGHT
 from utils.plotting import COLOURS
 
 CHANCE, DRAFT = WEIGHT, COLOURS[5]  # probabilities, as all that a softmax gives: purple; those of a draft: light blue
 
-__all__ = ["CHANCE", "DRAFT", "KEY", "NORM", "PLACE", "QUERY", "TALK", "THINK", "VALUE", "WEIGHT"]
+__all__ = ["CHANCE", "DRAFT", "KEY", "NORM", "PLACE", "QUERY", "READ", "TALK", "THINK", "VALUE", "WEIGHT"]

@@ -4,12 +4,12 @@
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, blank, tint, write
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, merge_steps
+from chapter_10_llm_modern_components.figures import READ
 from utils.plotting import COLOURS, new_figure
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-TOKEN = COLOURS[3]  # what a merge has just made
 LABELLED = [1, 16, 128, 1024]  # merges whose tokens are written beside the curve
 
 
@@ -25,7 +25,7 @@ def draw_merge_steps(tokenizer: ByteTokenizer, word: str) -> Figure:
         y, left = rows - row - 0.75, 0.1
         new = set(ids) - set(steps[row - 1]) if row else set()
         for token, name in zip(ids, tokenizer.show(ids), strict=True):
-            width, colour = len(tokenizer.tokens[token]), TOKEN if token in new else GREY
+            width, colour = len(tokenizer.tokens[token]), READ if token in new else GREY
             box = Rectangle((left + 0.04, y), width - 0.08, 0.8, facecolor=tint(colour), edgecolor=colour)
             axes.add_patch(box)
             write(axes, left + width / 2, y + 0.4, name, color=DARK, parse_math=False)
