@@ -1,5 +1,5 @@
 """What can a memory hold? Recall of pairs against the bytes that are kept, and parity, for every kind of attention.
-记忆能装下什么？各种注意力的键值回忆（对照所保留的字节数），以及奇偶性跟踪。
+记忆能装下什么？让各种注意力回忆键值对（对照各自保留的字节数），并跟踪奇偶性。
 
     python chapter_09_efficient_attention/capacity.py    # 90 min on 1 CPU core
     python chapter_09_efficient_attention/capacity.py --part recall    # one task alone, the other in another process;

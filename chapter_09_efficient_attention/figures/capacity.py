@@ -1,5 +1,5 @@
 """What a memory holds: recall against bytes and against the number of pairs, and who can count parity.
-记忆能装下什么：回忆准确率对照字节数与键值对数目，以及谁能跟踪奇偶性。
+记忆能装下什么：回忆准确率随字节数与键值对数目的变化，以及谁能跟踪奇偶性。
 """
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY

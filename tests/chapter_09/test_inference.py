@@ -1,5 +1,5 @@
 """Models that go on with a text: any prompt, side by side, and one line for a user's mistake.
-续写文本的模型：任意提示、并排比较，以及用户出错时的一行提示。
+续写文本的模型：任意的开头、并排比较，以及用户出错时的一行说明。
 """
 
 import json
