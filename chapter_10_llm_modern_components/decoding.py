@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from chapter_10_llm_modern_components.fast_step import make_step
 from chapter_10_llm_modern_components.model import Caches, LanguageModel
 from chapter_10_llm_modern_components.sampling import Sampler, StopStrings
 from utils.evaluating import evaluating
@@ -59,6 +60,7 @@ def generate(
     device, penalized = model.head.weight.device, sampler.repetition_penalty != 1
     with evaluating(model):
         logits, caches, n_padding = prefill(model, prompts, capacity)
+        step = make_step(model, caches, n_padding)
         while any(alive := [going and running(row) for row, going in enumerate(alive)]):
             if sampler.temperature == 0 and not penalized:
                 chosen = logits.argmax(dim=-1).tolist()  # (B,)
@@ -70,7 +72,7 @@ def generate(
             alive = [going and token not in ends for token, going in zip(chosen, alive, strict=True)]
             if caches[0].length == capacity or not any(alive):
                 return
-            logits = model(torch.tensor(chosen, device=device)[:, None], caches, n_padding)[:, -1]  # (B, V)
+            logits = step(torch.tensor(chosen, device=device))  # (B, V)
 
 
 class TextStream:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from chapter_10_llm_modern_components.fast_step import make_step
 from chapter_10_llm_modern_components.model import Caches, LanguageModel
 from chapter_10_llm_modern_components.sampling import Sampler, draw_token
 from utils.evaluating import evaluating
@@ -45,11 +46,14 @@ def guess_tokens(
 
     The caches hold a beginning of the text, and afterwards all that the draft has read.
     """
-    guesses, q, device = [], [], draft.head.weight.device
+    guesses, q, device, step = [], [], draft.head.weight.device, make_step(draft, caches)
     unread = text[caches[0].length :]
     for _ in range(n_guesses):
-        hidden = draft.hidden(torch.tensor([unread], device=device), caches)  # (1, T, D)
-        q.append(sampler.probabilities(draft.head(hidden[0, -1]), [*text, *guesses]).cpu())
+        if len(unread) == 1:
+            logits = step(torch.tensor(unread, device=device))[0]  # (V,)
+        else:
+            logits = draft.head(draft.hidden(torch.tensor([unread], device=device), caches)[0, -1])  # (V,)
+        q.append(sampler.probabilities(logits, [*text, *guesses]).cpu())
         guesses.append(draw_token(q[-1], generator))
         unread = guesses[-1:]
     return guesses, q

@@ -1,0 +1,81 @@
+"""Loads a language model and its tokenizer: the one that ships, another checkpoint, or a Hugging Face folder.
+载入语言模型及其分词器：随仓库发布的模型、其他检查点，或 Hugging Face 文件夹。
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.fast_step import transpose_weights_
+from chapter_10_llm_modern_components.hf_compat import read_folder
+from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
+from utils.checkpoint import load_model
+from utils.errors import UserError
+
+CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
+UNTRAINED = Path("untrained")  # in place of a file: a tiny model that has learnt nothing
+ENDS = ("<|endoftext|>", "<|end|>")  # special tokens with which a text, or a turn of a chat, ends
+
+
+@dataclass
+class Writer:
+    """A model, its tokenizer, and the tokens after which it has nothing more to say."""
+
+    model: LanguageModel
+    tokenizer: ByteTokenizer | HfTokenizer
+    end_tokens: list[int]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Return the tokens of a text to go on from, which are not none: an empty one is a text's very beginning."""
+        start = getattr(self.tokenizer, "start", [])
+        return [*start, *self.tokenizer.encode(text)] or self.end_tokens[:1] or self.tokenizer.encode("\n")
+
+    def visible_tokens(self) -> list[bytes]:
+        """Return the bytes that each of the model's tokens shows: special ones, and those that no text has, none."""
+        tokens, hidden = list(self.tokenizer.tokens), self.tokenizer.special.values()
+        tokens += [b""] * (self.model.config.n_tokens - len(tokens))
+        return [b"" if i in hidden else token for i, token in enumerate(tokens)]
+
+
+def load_writer(path: Path | None, device: torch.device) -> Writer:
+    """Return the model at `path`, a checkpoint or a folder in Hugging Face's format; None: the one that ships.
+
+    Its weights lie in memory as suits writing, see `transpose_weights_`.
+
+    Raises:
+        UserError: there is none, it is damaged, or its tokenizer is missing or has more tokens than the model.
+    """
+    path = CHECKPOINTS / "pretrained.pth" if path is None else path
+    if path == UNTRAINED:
+        return untrained(device)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; chapter_10_llm_modern_components/pretrain.py trains a model")
+    writer = _from_folder(path, device) if path.is_dir() else _from_checkpoint(path, device)
+    n_tokens = writer.model.config.n_tokens
+    if len(writer.tokenizer) > n_tokens:
+        raise UserError(f"{path}: its tokenizer has {len(writer.tokenizer)} tokens, more than its model's {n_tokens}")
+    transpose_weights_(writer.model)
+    return writer
+
+
+def untrained(device: torch.device) -> Writer:
+    tokenizer = ByteTokenizer([(116, 104), (256, 101)], ENDS)  # th, the
+    config = ModelConfig(len(tokenizer), d_model=8, n_layers=1, n_heads=2, d_ff=8, max_length=64)
+    return Writer(LanguageModel(config).to(device).eval(), tokenizer, [])
+
+
+def _from_checkpoint(path: Path, device: torch.device) -> Writer:
+    model, about = load_model(path, build_model, device)
+    try:
+        tokenizer = ByteTokenizer(**about["tokenizer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no tokenizer beside its model") from error
+    return Writer(model, tokenizer, [tokenizer.special[name] for name in ENDS if name in tokenizer.special])
+
+
+def _from_folder(path: Path, device: torch.device) -> Writer:
+    folder = read_folder(path)
+    return Writer(folder.model.to(device), read_tokenizer(path / "tokenizer.json"), folder.end_tokens)

@@ -1,0 +1,74 @@
+"""The script that writes: it streams, writes several texts, takes a draft and foreign folders, and says what is wrong.
+写作脚本：流式输出、多条并行、投机草稿、外来文件夹，以及出错时的提示。
+"""
+
+import json
+
+import pytest
+import torch
+
+from chapter_10_llm_modern_components import generate as script
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.hf_compat import write_folder
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.shipped import CHECKPOINTS
+from tests.chapter_10.test_hf_compat import tokenizer_json
+from utils.checkpoint import round_to_half, save_model
+
+TINY = {"d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 8, "max_length": 32}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    tokenizer = ByteTokenizer([(116, 104)], ["<|endoftext|>"])
+    model = LanguageModel(ModelConfig(len(tokenizer), **TINY))
+    round_to_half(model)
+    save_model(tmp_path / "model.pth", model, model.config, {"tokenizer": tokenizer.to_plain()})
+    return tmp_path / "model.pth"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    write_folder(tmp_path / "llama", LanguageModel(ModelConfig(260, **TINY)), end_token=257)
+    (tmp_path / "llama" / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    return tmp_path / "llama"
+
+
+def written(capsys, *arguments):
+    capsys.readouterr()
+    script.main([str(argument) for argument in (*arguments, "--device", "cpu")])
+    return capsys.readouterr().out
+
+
+def test_one_text_several_and_a_draft_are_the_same(checkpoint, capsys):
+    flags = ["--model_path", checkpoint, "--temperature", 0, "--n_tokens", 10]
+    one = written(capsys, *flags, "--prompt", "the")
+    assert one.startswith("the") and one == written(capsys, *flags, "--prompt", "the", "--draft", checkpoint)
+    both = written(capsys, *flags, "--prompt", "the", "a long one")
+    assert both.startswith(f"--- 1 ---\n{one}--- 2 ---\na long one")
+    stop = one.strip()[5]
+    cut = written(capsys, *flags, "--prompt", "the", "--stop", stop)
+    assert cut.strip() == "the" + one.strip()[3:].split(stop)[0]
+
+
+def test_a_foreign_folder_is_run(folder, capsys):
+    text = written(capsys, "--model_path", folder, "--prompt", "he", "", "--n_tokens", 4, "--seed", 3)
+    assert text == written(capsys, "--model_path", folder, "--prompt", "he", "", "--n_tokens", 4, "--seed", 3)
+    assert "--- 2 ---" in text
+
+
+def test_mistakes_are_one_line(checkpoint, folder, complaint):
+    assert CHECKPOINTS.name == "checkpoints"
+    missing = checkpoint.parent / "nothing.pth"
+    assert "pretrain.py trains a model" in complaint(script.main, "--model_path", missing)
+    path = "--model_path", checkpoint
+    assert "--prompt has 40 tokens, and the model's context 32" in complaint(script.main, *path, "--prompt", "x" * 40)
+    assert "one --prompt at a time" in complaint(script.main, *path, "--draft", checkpoint, "--prompt", "a", "b")
+    assert "has other tokens" in complaint(script.main, *path, "--draft", folder)
+    assert "--top_p is above 0" in complaint(script.main, *path, "--top_p", 0)
+    (folder / "tokenizer.json").unlink()
+    assert "tokenizer.json: no such file" in complaint(script.main, "--model_path", folder)
+    checkpoint.write_bytes(b"nothing")
+    assert "is damaged" in complaint(script.main, *path)
