@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+COLDEST = 1e-30  # logits divided by less could be infinite; long before that only the best is left
+
 
 def with_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Return logits / temperature: below 1 likely tokens gain, above 1 unlikely ones do; at 0 only the best is left.
@@ -16,7 +18,7 @@ def with_temperature(logits: Tensor, temperature: float) -> Tensor:
     """
     if not 0 <= temperature < math.inf:
         raise ValueError(f"a temperature is a finite number of at least 0, not {temperature}")
-    if temperature == 0:
+    if temperature < COLDEST:
         return keep_top_k(logits, 1)
     return logits / temperature
 
