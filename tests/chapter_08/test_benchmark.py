@@ -5,6 +5,7 @@
 import torch
 
 from chapter_08_transformer_vanilla import benchmark as script
+from chapter_08_transformer_vanilla import lm_benchmark
 from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
 from tests.chapter_08.test_layers import our_name, shake_
 
@@ -29,6 +30,26 @@ def test_both_sides_of_the_training_compute_the_same():
     names = dict(ours.named_parameters())
     for name, parameter in theirs.stacks.named_parameters():
         torch.testing.assert_close(names[our_name(name)].grad, parameter.grad, rtol=0, atol=1e-9)
+
+
+def test_both_language_models_compute_the_same():
+    torch.manual_seed(0)
+    config = {"n_encoder_layers": 0, "n_decoder_layers": 3, "dropout": 0.0, "activation": "gelu"}
+    ours = Transformer(TransformerConfig(11, d_model=8, n_heads=2, d_ff=12, **config)).double()
+    theirs = lm_benchmark.PyTorchDecoder(ours).double()
+    shake_(theirs.stack)
+
+    def our_name_of(name):
+        return our_name(name).replace("norm2", "norm3")  # a decoder's second norm is cross-attention's
+
+    weights = {f"decoder.{our_name_of(name)}": t for name, t in theirs.stack.state_dict().items()}
+    assert not ours.load_state_dict(weights, strict=False).unexpected_keys
+    torch.testing.assert_close(ours(SOURCE), theirs(SOURCE), rtol=0, atol=1e-9)
+    for model in (ours, theirs):
+        model(SOURCE).logsumexp(dim=-1).sum().backward()
+    names = dict(ours.named_parameters())
+    for name, parameter in theirs.stack.named_parameters():
+        torch.testing.assert_close(names[f"decoder.{our_name_of(name)}"].grad, parameter.grad, rtol=0, atol=1e-9)
 
 
 @torch.no_grad()
