@@ -91,6 +91,17 @@ def uniform(allowed: Tensor) -> Tensor:
     return (weights / weights.sum(dim=-1, keepdim=True).clamp(min=1))[:, None]
 
 
+def attention_received(weights: Tensor, with_class: bool) -> Tensor:
+    """Return (B, N): how much each patch of a picture is looked at by what the class is read from.
+
+    Args:
+        weights: (B, T, T), of one layer, or `rollout`'s.
+        with_class: the class is read from token 0, which is no patch, and else from the mean of all tokens.
+    """
+    received = weights[:, 0, 1:] if with_class else weights.mean(dim=1)  # (B, N)
+    return received / received.sum(dim=1, keepdim=True)
+
+
 def rollout(maps: Sequence[Tensor]) -> Tensor:
     """Return (B, T, T): how much of each place's output goes back to each token (Abnar and Zuidema 2020, section 3).
 

@@ -2,9 +2,12 @@
 遮住一些词元，让能看到两侧的模型把空填上。
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from chapter_06_rnn_lstm_seq.sampling import sample
 from chapter_07_attention_mechanism.vocab import SPECIAL, UNK_ID
 from chapter_08_transformer_vanilla.tasks import IGNORED
 from chapter_08_transformer_vanilla.tokenizer import Tokenizer
@@ -28,20 +31,54 @@ def mask_tokens(tokens: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
     return torch.where(chosen, shown, tokens), tokens.masked_fill(~chosen, IGNORED)
 
 
-@torch.no_grad()
-def fill_gaps(model: Transformer, tokenizer: Tokenizer, parts: list[str], count: int) -> list[dict[str, float]]:
-    """Guess which piece stands between each two of a text's parts: the `count` likeliest, with their probabilities.
-
-    The parts have the form in which the model read its training text. Each gap is guessed by itself, all at once.
-    """
+def hide_gaps(tokenizer: Tokenizer, parts: list[str]) -> list[int]:
+    """Return the tokens of a text's parts, MASK_ID between any two; they have the form of the training text."""
     tokens = tokenizer.encode(parts[0])
     for part in parts[1:]:
         tokens += [MASK_ID, *tokenizer.encode(part)]
-    shown = torch.tensor([tokens], device=model.head.weight.device)
+    return tokens
+
+
+@torch.no_grad()
+def gap_logits(model: Transformer, tokens: Tensor) -> Tensor:
+    """Return the logits (G, V) of what stands at the gaps of a text (T,), on the CPU; special pieces stand nowhere."""
     with evaluating(model):
-        p = model(shown)[shown == MASK_ID].softmax(dim=1)  # (gaps, V)
+        logits = model(tokens[None].to(model.head.weight.device))[0].cpu()  # (T, V)
+    logits[:, : len(SPECIAL)] = -torch.inf
+    return logits[tokens == MASK_ID]
+
+
+def fill_gaps(model: Transformer, tokenizer: Tokenizer, tokens: list[int], count: int) -> list[dict[str, float]]:
+    """Guess which piece stands at each MASK_ID: the `count` likeliest, with their probabilities.
+
+    Each gap is guessed by itself, all at once.
+    """
+    p = gap_logits(model, torch.tensor(tokens)).softmax(dim=1)  # (G, V)
     best = p.topk(min(count, p.shape[1]))
     return [
         dict(zip(tokenizer.show(ids), values, strict=True))
         for ids, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
+
+
+def unmask(
+    model: Transformer,
+    tokens: list[int],
+    per_step: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[list[int]]:
+    """Fill all gaps of a text, `per_step` at a time; yield the text after each step (Chang et al. 2022, section 3.2).
+
+    A step draws a token for every gap by itself. The likeliest ones of those stay, the others are drawn anew.
+    """
+    shown = torch.tensor(tokens)  # (T,)
+    while len(gaps := (shown == MASK_ID).nonzero()[:, 0]):  # (G,)
+        logits = gap_logits(model, shown)  # (G, V)
+        drawn = sample(logits, temperature, top_k, top_p, generator)  # (G,)
+        log_p = logits.log_softmax(dim=1).gather(1, drawn[:, None])[:, 0]  # (G, V) -> (G,)
+        surest = log_p.argsort(descending=True, stable=True)[:per_step]
+        shown[gaps[surest]] = drawn[surest]
+        yield shown.tolist()

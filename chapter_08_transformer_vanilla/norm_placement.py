@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from chapter_03_optimization_regularization.optimizers import Adam
 from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
+from utils.spread import mean_and_std
 
 N_TOKENS, BATCH, LENGTH = 200, 8, 16  # of the made-up sequences: random tokens, and random labels
 
@@ -56,3 +57,25 @@ def first_step_change(norm: str, n_layers: int, lr: float = 1e-3, d_model: int =
     Adam(model.encoder.parameters(), lr).step()
     with torch.no_grad():
         return ((model.encode(tokens)[0] - before).norm() / before.norm()).item()
+
+
+def measure_norms(n_layers: int, n_seeds: int, rate: float) -> tuple[dict, dict, dict]:
+    """Return gradients by place, changes by depth (means over seeds), and what to report.
+
+    Changes are those of a step of `rate`, and, in the report alone, of a hundredth of it.
+    """
+    depths = [2**k for k in range((n_layers - 1).bit_length() + 1)]  # up to the first power of two from n_layers on
+    gradients, changes, final = {}, {}, {"layers": n_layers, "seeds": n_seeds, "rate": rate}
+    for norm in ("pre", "post"):
+        changes[norm] = {}
+        for name, branches in ((norm, True), (f"{norm}_straight", False)):
+            rows = [stream_gradients(norm, n_layers, 64, s, branches) for s in range(n_seeds)]
+            gradients[name] = torch.tensor(rows).mean(dim=0).tolist()
+            final |= mean_and_std(f"{name}_gradient_ratio", [row[0] / row[-1] for row in rows])
+            final[f"{name}_gradients"] = gradients[name]
+        for depth in depths:
+            for name, step in (("change", rate), ("small_change", rate / 100)):
+                found = [first_step_change(norm, depth, step, seed=seed) for seed in range(n_seeds)]
+                final |= mean_and_std(f"{norm}_{name}_{depth}", found)
+            changes[norm][depth] = final[f"{norm}_change_{depth}"]
+    return gradients, changes, final

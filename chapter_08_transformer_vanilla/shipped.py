@@ -22,6 +22,7 @@ from utils.errors import UserError
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 UNTRAINED = Path("untrained")
+SHIPPED_PAIRS = ["de-en", "zh-en"]  # of the languages that a translator ships for
 LETTERS = "\n !',.:abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SMALL = {"d_model": 8, "n_heads": 2, "d_ff": 8}  # an untrained model's widths
 
@@ -39,40 +40,32 @@ def build_vit(config: dict) -> VisionTransformer:
 
 
 def load_translator(pair: str, path: Path | None, device: torch.device) -> Translator:
-    """Return the translator from `path`; None: the one that ships for the pair of languages, such as "de-en".
+    """Return the translator from `path`, whatever its pair is; None: the one that ships for `pair`, such as "de-en".
 
-    Raises:
-        UserError: the file is missing, damaged, or another pair's.
+    Raises, like all functions below, UserError: the file is missing, damaged, or another model's.
     """
     if path == UNTRAINED:
-        return untrained(load_pairs(pair, "toy", Path())[0][:200], device)
-    path = path or CHECKPOINTS / f"translate_{pair.replace('-', '_')}.pth"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; chapter_08_transformer_vanilla/train.py --pair {pair} makes one")
-    model, about = load_model(path, build, device)
-    if about.get("pair") != pair:
-        raise UserError(f"{path} was trained for --pair {about.get('pair')}, not for {pair}")
-    return Translator(model, Tokenizer(**about["tokenizer"]), about["odds"], about["longest"])
+        return untrained(pair, load_pairs(pair, "toy", Path())[0][:200], device)
+    model, about = _load(path, f"translate_{pair.replace('-', '_')}", f"--pair {pair}", build, device)
+    pair = _fact(about, "pair", path)
+    return Translator(pair, model, Tokenizer(**about["tokenizer"]), about["odds"], about["longest"])
 
 
-def untrained(pairs: Pairs, device: torch.device) -> Translator:
+def untrained(pair: str, pairs: Pairs, device: torch.device) -> Translator:
     """Return a tiny model with random weights that knows the pieces of the pairs."""
     tokenizer = Tokenizer.train((text for pair in pairs for text in pair), 400)
     config = TransformerConfig(len(tokenizer), n_encoder_layers=1, n_decoder_layers=1, **SMALL)
     sources, targets = [encode_source(tokenizer, a) for a, _ in pairs], [tokenizer.encode(b) for _, b in pairs]
     odds, longest = language_odds(sources, targets, len(tokenizer)), max(map(len, sources))
-    return Translator(Transformer(config).to(device).eval(), tokenizer, odds, longest)
+    return Translator(pair, Transformer(config).to(device).eval(), tokenizer, odds, longest)
 
 
 def load_language_model(path: Path | None, device: torch.device) -> tuple[Transformer, str]:
-    """Return a model that writes character by character, from `path` or as it ships, and its characters.
-
-    Raises, like all functions below, UserError: the file is missing, damaged, or another model's.
-    """
+    """Return a model that writes character by character, from `path` or as it ships, and its characters."""
     if path == UNTRAINED:
         config = TransformerConfig(len(LETTERS), n_encoder_layers=0, n_decoder_layers=1, max_length=16, **SMALL)
         return Transformer(config).to(device).eval(), LETTERS
-    model, about = _load(path, "lm_shakespeare", "lm", build, device)
+    model, about = _load(path, "lm_shakespeare", "--task lm", build, device)
     return model, _fact(about, "characters", path)
 
 
@@ -82,7 +75,9 @@ def load_masked_model(path: Path | None, device: torch.device) -> tuple[Transfor
         tokenizer = _toy_tokenizer()
         config = TransformerConfig(len(tokenizer), n_encoder_layers=1, n_decoder_layers=0, **SMALL)
         return Transformer(config).to(device).eval(), tokenizer
-    model, about = _load(path, "masked_lm", "mlm", build, device)
+    model, about = _load(path, "masked_lm", "--task mlm", build, device)
+    if model.decoder is not None:
+        raise UserError(f"{path} holds another task's model: it has a decoder")
     return model, Tokenizer(**_fact(about, "tokenizer", path))
 
 
@@ -94,7 +89,7 @@ def load_sentence_classifier(
         tokenizer = _toy_tokenizer()
         config = ClassifierConfig(len(tokenizer), n_encoder_layers=1, n_decoder_layers=0, **SMALL)
         return SentenceClassifier(config).to(device).eval(), tokenizer, CLASSES
-    model, about = _load(path, "sentiment", "finetune", build_classifier, device)
+    model, about = _load(path, "sentiment", "--task finetune", build_classifier, device)
     return model, Tokenizer(**_fact(about, "tokenizer", path)), _fact(about, "classes", path)
 
 
@@ -102,16 +97,16 @@ def load_vit(path: Path | None, device: torch.device) -> tuple[VisionTransformer
     """Return a classifier of pictures, from `path` or as it ships, and its classes' names."""
     if path == UNTRAINED:
         return VisionTransformer(ViTConfig(n_layers=1, **SMALL)).to(device).eval(), CIFAR10_CLASSES
-    model, about = _load(path, "vit", "vit", build_vit, device)
+    model, about = _load(path, "vit", "--task vit", build_vit, device)
     return model, _fact(about, "classes", path)
 
 
 def _load(
-    path: Path | None, name: str, task: str, build: Callable[[dict], nn.Module], device: torch.device
+    path: Path | None, name: str, flags: str, build: Callable[[dict], nn.Module], device: torch.device
 ) -> tuple[nn.Module, dict]:
     path = path or CHECKPOINTS / f"{name}.pth"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; chapter_08_transformer_vanilla/train.py --task {task} makes one")
+        raise UserError(f"{path}: no such file; chapter_08_transformer_vanilla/train.py {flags} makes one")
     return load_model(path, build, device)
 
 

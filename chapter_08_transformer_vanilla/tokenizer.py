@@ -140,6 +140,10 @@ class Tokenizer:
         """Return each piece as it is shown to people, with ▁ for a space: ["▁Ein", "▁Hund", "!", "<0xF0>"]."""
         return [self.pieces[i].replace(" ", GLUE) for i in ids]
 
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """Return how many of the numbers are bytes of characters without pieces of their own."""
+        return sum(FIRST_BYTE <= i < FIRST_BYTE + len(BYTES) for i in ids)
+
     def to_plain(self) -> dict:
         """Return what `Tokenizer(**plain)` is made of: plain values, for a checkpoint or a file."""
         return {"characters": self.characters, "merges": [list(pair) for pair in self.merges]}

@@ -12,7 +12,7 @@ from torch import Tensor
 from chapter_07_attention_mechanism.dataset.batching import pad
 from chapter_07_attention_mechanism.decoding import beam_search, greedy
 from chapter_07_attention_mechanism.vocab import BOS_ID, EOS_ID
-from chapter_08_transformer_vanilla.tokenizer import BYTES, FIRST_BYTE, Tokenizer
+from chapter_08_transformer_vanilla.tokenizer import Tokenizer
 from chapter_08_transformer_vanilla.transformer import Transformer
 from utils.evaluating import evaluating
 
@@ -122,6 +122,7 @@ class Translation:
 class Translator:
     """A trained model and what it takes to use it."""
 
+    pair: str  # from which language into which: "de-en"
     model: Transformer
     tokenizer: Tokenizer
     odds: list[float]  # `language_odds`
@@ -134,8 +135,7 @@ class Translator:
     def looks_foreign(self, text: str) -> bool:
         """Tell whether a text looks like the language that the model writes, or like none of the two."""
         ids = self.tokenizer.encode(text)
-        n_bytes = sum(FIRST_BYTE <= i < FIRST_BYTE + len(BYTES) for i in ids)
-        return 2 * n_bytes > len(ids) or sum(self.odds[i] for i in ids) < -1
+        return 2 * self.tokenizer.count_bytes(ids) > len(ids) or sum(self.odds[i] for i in ids) < -1
 
     def __call__(
         self, texts: list[str], device: torch.device, beam: int, length_penalty: float = 1.0

@@ -63,23 +63,37 @@ def induction() -> Figure:
 def lens() -> Figure:
     """What the head makes of the stream before, between and behind the layers, at each place."""
     streams, _ = run_layers()
-    figure, axes = new_figure(9.5, 2.6)
-    axes.set(xlim=(-2.0, len(TEXT) + 0.1), ylim=(-0.65, 3.65))
+    names = "embedding", "after layer 1", "after layer 2"
+    p = [x[:, : len(TOKENS)].softmax(dim=-1) for x in streams]  # (T, V) each: the table of rows is the identity
+    return lens_rows(dict(zip(names, p, strict=True)), TOKENS, [TOKENS[token] for token in TEXT], FOLLOWING)
+
+
+def lens_rows(rows: dict[str, torch.Tensor], tokens: list[str], text: list[str], following: list[int | None]) -> Figure:
+    """Draw the likeliest token and its probability at each place; a row for each p (T, V), the first one at the foot.
+
+    Args:
+        tokens: how each of the V tokens is shown.
+        text: what is read at each of the T places.
+        following: which token comes next; None: unknown.
+    """
+    width = 1.0 if len(text) < 10 else 0.5  # inches a place
+    figure, axes = new_figure(2.5 + width * len(text), 0.8 + 0.6 * len(rows))
+    axes.set(xlim=(-2.0 / width, len(text) + 0.1), ylim=(-0.65, len(rows) + 0.65))
     axes.set_axis_off()
-    for row, (name, x) in enumerate(zip(("embedding", "after layer 1", "after layer 2"), streams, strict=True)):
-        p = x[:, : len(TOKENS)].softmax(dim=-1)  # (T, V): the table of rows is the identity
+    for row, (name, p) in enumerate(rows.items()):
         write(axes, -0.15, row + 0.5, name, ha="right", fontweight="bold")
-        for t, (best, word) in enumerate(zip(*p.max(dim=-1), strict=True)):
-            right = word == FOLLOWING[t]
+        for t, (best, token) in enumerate(zip(*p.max(dim=-1), strict=True)):
+            right = token == following[t]
             colour = WRITTEN if right else GREY
             box = Rectangle((t + 0.04, row + 0.06), 0.92, 0.88, facecolor=tint(colour), edgecolor=colour)
             axes.add_patch(box)
             weight = "bold" if right else "normal"
-            write(axes, t + 0.5, row + 0.62, TOKENS[word], parse_math=False, fontweight=weight, fontsize=10)
+            write(axes, t + 0.5, row + 0.62, tokens[token], parse_math=False, fontweight=weight, fontsize=10)
             write(axes, t + 0.5, row + 0.25, f"{best:.2f}", fontsize=8, color=DARK)
     write(axes, -0.15, -0.4, "reads", ha="right", color=READ)
-    write(axes, -0.15, 3.35, "what comes next", ha="right", color=WRITTEN)
-    for t, (token, following) in enumerate(zip(TEXT, FOLLOWING, strict=True)):
-        write(axes, t + 0.5, -0.4, TOKENS[token], color=READ, fontweight="bold", parse_math=False)
-        write(axes, t + 0.5, 3.35, TOKENS[following], color=WRITTEN, fontweight="bold")
+    write(axes, -0.15, len(rows) + 0.35, "what comes next", ha="right", color=WRITTEN)
+    for t, (token, after) in enumerate(zip(text, following, strict=True)):
+        write(axes, t + 0.5, -0.4, token, color=READ, fontweight="bold", parse_math=False)
+        shown = "?" if after is None else tokens[after]
+        write(axes, t + 0.5, len(rows) + 0.35, shown, color=WRITTEN, fontweight="bold", parse_math=False)
     return figure

@@ -17,7 +17,7 @@ from chapter_08_transformer_vanilla.attention_analysis import (
 )
 from chapter_08_transformer_vanilla.figures import trained
 from chapter_08_transformer_vanilla.head_survey import is_mark, specialists, survey_heads
-from chapter_08_transformer_vanilla.norm_placement import first_step_change, stream_gradients
+from chapter_08_transformer_vanilla.norm_placement import first_step_change, measure_norms, stream_gradients
 from chapter_08_transformer_vanilla.shipped import untrained
 from utils.errors import UserError
 
@@ -83,7 +83,7 @@ def test_how_many_tokens_a_head_looks_at():
 def test_a_survey_is_of_each_layers_weights_over_real_tokens_alone():
     """Two texts side by side give the mean of each alone, weighted by its tokens; what is uniform is known."""
     pairs = [("Ein Hund sucht eine Katze.", "A dog looks for a cat."), ("Heute.", "Today, a man.")]
-    translator = untrained(pairs, torch.device("cpu"))
+    translator = untrained("de-en", pairs, torch.device("cpu"))
     both, *alone = (survey_heads(translator, some, torch.device("cpu")) for some in (pairs, pairs[:1], pairs[1:]))
     sizes = [len(translator.tokenizer.encode(text)) + 1 for text, _ in pairs]
     for name in ("tokens", "weights"):
@@ -144,6 +144,10 @@ def test_a_missing_model_or_result_is_named(tmp_path):
         visualize.main(["--parts", "heads", "--model_path", str(tmp_path / "nothing.pth"), *flags])
     with pytest.raises(UserError, match=r"nothing.json cannot be read; .*train.py --pair zh-en"):
         visualize.main(["--parts", "training", "--history", str(tmp_path / "nothing.json"), "--pair", "zh-en", *flags])
+    with pytest.raises(UserError, match=r"nothing.json cannot be read; .*train.py --task lm"):
+        visualize.main(["--parts", "lm_race", "--history", str(tmp_path / "nothing.json"), *flags])
+    with pytest.raises(UserError, match="2 to 60 characters of the plays fit into a picture, not 0"):
+        visualize.main(["--parts", "lm_lens", "--text", "猫", "--model_path", "untrained", *flags])
 
 
 def test_figures_show_what_was_measured():
@@ -161,7 +165,7 @@ def test_figures_show_what_was_measured():
 
 
 def test_norms_are_measured_at_every_depth_up_to_the_layers():
-    gradients, changes, final = visualize.measure_norms(n_layers=3, n_seeds=2)
+    gradients, changes, final = measure_norms(n_layers=3, n_seeds=2, rate=visualize.RATE)
     for norm in ("pre", "post"):
         assert len(gradients[norm]) == len(gradients[f"{norm}_straight"]) == 4 and list(changes[norm]) == [1, 2, 4]
         wanted = sum(first_step_change(norm, 2, visualize.RATE, seed=seed) for seed in range(2)) / 2

@@ -10,11 +10,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from chapter_06_rnn_lstm_seq.model import LanguageModel, LanguageModelConfig
+from chapter_07_attention_mechanism.vocab import SPECIAL
 from chapter_08_transformer_vanilla.classifier import from_masked_model
 from chapter_08_transformer_vanilla.figures import circuits, families, uses
 from chapter_08_transformer_vanilla.induction import copying_layers, copying_stream
 from chapter_08_transformer_vanilla.layers import FeedForward
-from chapter_08_transformer_vanilla.masking import MASK_ID, mask_tokens
+from chapter_08_transformer_vanilla.masking import MASK_ID, mask_tokens, unmask
 from chapter_08_transformer_vanilla.transformer import Transformer, TransformerConfig
 from chapter_08_transformer_vanilla.vit import PatchTokenizer, VisionTransformer, ViTConfig
 from tests.chapter_08.test_readme import NAMES
@@ -87,6 +88,29 @@ def test_steps_of_one_place_write_a_sentence_of_the_corpus():
     sentences = {" ".join(s) for s in families.CORPUS}
     assert NAMES["unmask"](families.CORPUS, 1) in sentences
     assert NAMES["unmask"](families.CORPUS, 8) not in sentences
+
+
+class Counted(nn.Module):
+    """Guesses as the README's `guess`: by the share of the sentences that fit; words are numbered as they come."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = [*SPECIAL, *dict.fromkeys(word for sentence in families.CORPUS for word in sentence)]
+        self.head = nn.Linear(1, 1)  # tells where the model is
+
+    def forward(self, tokens):
+        shown = [None if i == MASK_ID else self.words[i] for i in tokens[0].tolist()]
+        fitting = [s for s in families.CORPUS if all(w in (None, v) for w, v in zip(shown, s, strict=True))]
+        counts = torch.tensor([[[words.count(word) for word in self.words] for words in zip(*fitting, strict=True)]])
+        return (counts / len(fitting)).log()
+
+
+@pytest.mark.parametrize("per_step", [1, 2, 3, 8])
+def test_unmasking_is_the_plain_codes(per_step):
+    model = Counted()
+    steps = list(unmask(model, [MASK_ID] * 8, per_step, temperature=0))
+    assert " ".join(model.words[i] for i in steps[-1]) == NAMES["unmask"](families.CORPUS, per_step)
+    assert [step.count(MASK_ID) for step in steps] == [max(8 - per_step * n, 0) for n in range(1, len(steps) + 1)]
 
 
 def test_what_transfer_keeps_and_adds():

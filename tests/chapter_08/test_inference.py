@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from chapter_08_transformer_vanilla import inference, shipped
+from chapter_08_transformer_vanilla import inference, shipped, train
 from chapter_08_transformer_vanilla.dataset import load_pairs
 from chapter_08_transformer_vanilla.shipped import CHECKPOINTS, load_translator, untrained
 from chapter_08_transformer_vanilla.translating import Translation
@@ -90,16 +90,31 @@ def test_the_alignment_is_a_table_or_a_picture(tmp_path, capsys):
 def test_mistakes_are_one_line(complaint, tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "CHECKPOINTS", tmp_path / "checkpoints")
     to = ["--device", "cpu", "--out_dir", tmp_path / "out"]
-    line = complaint(inference.main, *to, "--pair", "en-de", "--text", "A dog.")
-    assert "translate_en_de.pth: no such file; chapter_08_transformer_vanilla/train.py --pair en-de makes one" in line
-    assert "no such file" in complaint(inference.main, *to, "--file", tmp_path / "missing.txt")
+    line = complaint(inference.main, *to, "--pair", "zh-en", "--text", "我喜欢")
+    assert "translate_zh_en.pth: no such file; chapter_08_transformer_vanilla/train.py --pair zh-en makes one" in line
+    file = [*to, "--model_path", "untrained", "--file"]
+    assert "missing.txt: no such file" in complaint(inference.main, *file, tmp_path / "missing.txt")
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\xff")
-    assert "no text in UTF-8" in complaint(inference.main, *to, "--file", tmp_path / "x.txt")
+    assert "no text in UTF-8" in complaint(inference.main, *file, tmp_path / "x.txt")
     assert "is damaged" in complaint(inference.main, *to, "--model_path", tmp_path / "x.txt", "--text", "a")
+    assert "--top_p 0.0: a share above 0" in complaint(inference.main, *to, "--top_p", "0")
+
+
+def test_a_model_brings_its_own_pair(tmp_path, capsys):
+    """None ships for English to German, so it can only come from a file."""
+    train.main(["--dry_run", "--device", "cpu", "--pair", "en-de", "--out_dir", str(tmp_path)])
+    path, out = tmp_path / "translate_en_de.pth", tmp_path / "out"
+    flags = ["--device", "cpu", "--beam", "1", "--out_dir", str(out), "--alignment", "off"]
+    inference.main([*flags, "--model_path", str(path), "--text", "今天一个男人看见一只猫。"])
+    final = json.loads((out / "translate.json").read_text(encoding="utf-8"))["final"]
+    assert final["pair"] == "en-de" and "does not look like English" in final["translations"][0]["note"]
+    with pytest.raises(SystemExit):
+        inference.main(["--pair", "en-de"])
+    assert "invalid choice" in capsys.readouterr().err
 
 
 def test_parts_of_a_text_fit_the_model():
-    translator = untrained(load_pairs("de-en", "toy", None)[0][:200], CPU)
+    translator = untrained("de-en", load_pairs("de-en", "toy", None)[0][:200], CPU)
     for text in AWKWARD.values():
         parts = translator.parts(text)
         assert "".join(parts) == text

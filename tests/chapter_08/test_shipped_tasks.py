@@ -45,6 +45,18 @@ def assert_same(logits, about):
     torch.testing.assert_close(logits, torch.tensor(about["probe"]), rtol=1e-3, atol=1e-3)
 
 
+@shipped("vit")
+def test_whatever_inference_offers_ships(parser_of):
+    """In all at most 30 MB."""
+    choices = {action.dest: action.choices for action in parser_of(CHECKPOINTS.parent / "inference.py")._actions}
+    files = {"lm": "lm_shakespeare", "unmask": "masked_lm", "sentiment": "sentiment", "vit": "vit"}
+    names = [f"translate_{pair.replace('-', '_')}" for pair in choices["pair"]]
+    names += [files[task] for task in choices["task"] if task != "translate"]
+    paths = [CHECKPOINTS / f"{name}.pth" for name in names]
+    assert not [path.name for path in paths if not path.exists()]
+    assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) <= 30_000_000
+
+
 @shipped("lm_shakespeare")
 @torch.no_grad()
 def test_the_language_model_says_the_same_again():

@@ -1,28 +1,17 @@
-"""The tasks of a Transformer's halves: what is learned from, what is hidden, what is measured, and that it is learned.
-只用编码器或只用解码器的任务：从什么学、遮住什么、测什么，以及确实学会了。
+"""The tasks of a Transformer's halves: what is hidden, what is learned from, what is measured, what is passed on.
+只用编码器或只用解码器的任务：遮住什么、从什么学、测什么、传下去什么。
 """
-
-import json
 
 import pytest
 import torch
 
 from chapter_07_attention_mechanism.vocab import SPECIAL
-from chapter_08_transformer_vanilla import books, inference
-from chapter_08_transformer_vanilla import train as script
+from chapter_08_transformer_vanilla import books
 from chapter_08_transformer_vanilla.books import HELD_OUT, NUMBERS, load_books, plain_text
-from chapter_08_transformer_vanilla.classifier import SentenceClassifier, from_masked_model, sentence_logits
-from chapter_08_transformer_vanilla.masking import MASK_ID, fill_gaps, mask_tokens
+from chapter_08_transformer_vanilla.classifier import from_masked_model, sentence_logits
+from chapter_08_transformer_vanilla.masking import MASK_ID, fill_gaps, hide_gaps, mask_tokens, unmask
 from chapter_08_transformer_vanilla.sentences import load_sentences
-from chapter_08_transformer_vanilla.shipped import (
-    UNTRAINED,
-    build,
-    build_vit,
-    load_language_model,
-    load_masked_model,
-    load_sentence_classifier,
-    load_vit,
-)
+from chapter_08_transformer_vanilla.shipped import build
 from chapter_08_transformer_vanilla.tasks import IGNORED, lm, mlm
 from chapter_08_transformer_vanilla.tasks.lm import LanguageModelling, text_loss
 from chapter_08_transformer_vanilla.tasks.mlm import MaskedPretraining
@@ -40,13 +29,6 @@ def decoder(n_tokens=11, max_length=8):
     torch.manual_seed(0)
     options = {"n_encoder_layers": 0, "n_decoder_layers": 2, "n_tokens": n_tokens, "max_length": max_length}
     return build(SMALL | options).double().eval()
-
-
-def run_task(task, out_dir, *flags):
-    """Train in --dry_run's sizes where no flag says otherwise; return the results file."""
-    script.main(["--task", task, "--dry_run", "--device", "cpu", "--out_dir", str(out_dir), *map(str, flags)])
-    [path] = out_dir.glob("*.json")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 # --- hiding tokens ----------------------------------------------------------------------------------------------------
@@ -73,13 +55,28 @@ def test_no_text_has_a_mask_and_gaps_are_filled_where_they_are():
     assert MASK_ID not in tokenizer.encode("<unk> [mask] \x01 the cat")
     torch.manual_seed(0)
     model = build(ENCODER | {"n_tokens": len(tokenizer), "n_decoder_layers": 0})
-    gaps = fill_gaps(model, tokenizer, ["the", "sees the", ""], 2)
     tokens = [*tokenizer.encode("the"), MASK_ID, *tokenizer.encode("sees the"), MASK_ID]
+    assert hide_gaps(tokenizer, ["the", "sees the", ""]) == tokens
+    gaps = fill_gaps(model, tokenizer, tokens, 2)
     with torch.no_grad():
-        p = model.eval()(torch.tensor([tokens]))[0].softmax(dim=1)
+        p = model.eval()(torch.tensor([tokens]))[0, :, len(SPECIAL) :].softmax(dim=1)  # special pieces stand nowhere
     for gap, place in zip(gaps, [len(tokenizer.encode("the")), len(tokens) - 1], strict=True):
         assert list(gap.values()) == pytest.approx(p[place].topk(2).values.tolist())
-        assert list(gap) == tokenizer.show(p[place].topk(2).indices.tolist())
+        assert list(gap) == tokenizer.show((p[place].topk(2).indices + len(SPECIAL)).tolist())
+
+
+def test_gaps_are_filled_by_chance_with_what_texts_have():
+    torch.manual_seed(0)
+    model = build(ENCODER | {"n_tokens": 50, "n_decoder_layers": 0})
+    with torch.no_grad():
+        model.head.weight[: len(SPECIAL)] *= 100  # would be likeliest, or least likely
+    texts = [[MASK_ID] * 4, [MASK_ID, 7, MASK_ID, MASK_ID, MASK_ID]]
+    seeds = [torch.Generator().manual_seed(0) for _ in range(3)]
+    drawn = [[*unmask(model, texts[i], 3, generator=seed)] for i, seed in zip((0, 1, 1), seeds, strict=True)]
+    for text, steps in zip(texts, drawn[:2], strict=True):
+        assert [step.count(MASK_ID) for step in steps] == [1, 0] and min(steps[-1]) >= len(SPECIAL)
+        assert all(a == b for step in steps for a, b in zip(text, step, strict=True) if a != MASK_ID)
+    assert drawn[1] == drawn[2] and not [*unmask(model, [9, 7], 1)]
 
 
 # --- what is learned from ---------------------------------------------------------------------------------------------
@@ -187,114 +184,3 @@ def test_a_classifier_begins_with_all_that_the_masked_model_knows():
     del masked.encoder.layers[0].norm2
     with pytest.raises(RuntimeError, match="norm2"):
         from_masked_model(masked, 2, 0.5)
-
-
-def test_both_starts_get_the_same_trials_and_a_resumed_comparison_equals_a_whole_one(tmp_path):
-    pretrained = tmp_path / "mlm"
-    run_task("mlm", pretrained)
-    flags = ["--pretrained", pretrained / "masked_lm.pth", "--max_steps", 2, "--save_every", 1, "--runs", 1]
-    whole = run_task("finetune", tmp_path / "whole", *flags)
-    saves, save = [], script.save_state
-
-    def interrupted(*arguments):
-        save(*arguments)
-        saves.append(arguments)
-        if len(saves) == 5:  # in the third training
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(script, "save_state", interrupted)
-        run_task("finetune", tmp_path / "parts", *flags)
-    parts = run_task("finetune", tmp_path / "parts", *flags, "--resume")
-    for results in (whole, parts):
-        for row in [*results["history"], *results["per_seed"]]:
-            row.pop("seconds", row.pop("train_seconds", None))
-    assert whole["history"] == parts["history"] and whole["per_seed"] == parts["per_seed"]
-    trials = whole["final"]["trials"]
-    rates = {start: [row["lr"] for row in trials if row["start"] == start] for start in ("finetuned", "scratch")}
-    assert rates["finetuned"] == rates["scratch"] and len(trials) >= 6
-    final = whole["final"]
-    assert {"finetuned_accuracy", "scratch_accuracy", "finetuned_lr", "test_count", "split", "gain"} <= final.keys()
-    model, tokenizer, classes = load_sentence_classifier(tmp_path / "whole" / "sentiment.pth", CPU)
-    assert classes == ["negative", "positive"] and len(tokenizer) == model.config.n_tokens
-    assert isinstance(model, SentenceClassifier) and model.config.d_model == 8
-
-
-# --- the tasks as they are run ----------------------------------------------------------------------------------------
-
-
-def test_a_decoder_learns_a_text_and_goes_on_with_it(tmp_path, capsys):
-    flags = ["--max_steps", 120, "--save_every", 60, "--batch_size", 16, "--length", 32, "--d_model", 32, "--d_ff", 64]
-    final = run_task("lm", tmp_path, *flags, "--dropout", 0)["final"]
-    assert final["val_loss"] < 1.5 and final["val_count"] == 1198  # by how frequent characters are alone: 2.8
-    names = {"val_loss_overlapping", "ngram_loss", "val_bits_per_character", "window", "train_seconds", "n_parameters"}
-    assert names <= final.keys()
-    path = tmp_path / "lm_shakespeare.pth"
-    model, characters = load_language_model(path, CPU)
-    assert len(characters) == model.config.n_tokens and model.config.max_length == 32
-    command = ["--task", "lm", "--device", "cpu", "--model_path", str(path), "--out_dir", str(tmp_path / "out")]
-    capsys.readouterr()
-    inference.main([*command, "--prompt", "the cat §", "--length", "60", "--temperature", "0"])
-    shown = capsys.readouterr()
-    assert shown.out.startswith("the cat ") and "§" in shown.err
-    assert json.loads((tmp_path / "out" / "lm.json").read_text(encoding="utf-8"))["final"]["text"] in shown.out
-
-
-def test_an_encoder_learns_to_fill_gaps(tmp_path):
-    flags = ["--max_steps", 150, "--save_every", 75, "--batch_size", 32, "--d_model", 32, "--d_ff", 64, "--dropout", 0]
-    final = run_task("mlm", tmp_path, *flags)["final"]
-    assert final["validation_accuracy"] > final["unigram_accuracy"] + 0.2
-    assert final["validation_loss"] < final["unigram_loss"] - 0.5
-    model, tokenizer = load_masked_model(tmp_path / "masked_lm.pth", CPU)
-    assert len(tokenizer) == model.config.n_tokens and model.config.n_decoder_layers == 0
-
-
-def test_a_classifier_learns_from_sentences(tmp_path, capsys):
-    flags = ["--max_steps", 30, "--save_every", 30, "--runs", 1, "--batch_size", 400, "--lr", 0.01, "--dropout", 0]
-    final = run_task("finetune", tmp_path, *flags)["final"]
-    assert min(final["finetuned_accuracy"], final["scratch_accuracy"]) > 0.9
-    path = tmp_path / "sentiment.pth"
-    capsys.readouterr()
-    command = ["--task", "sentiment", "--device", "cpu", "--model_path", str(path), "--out_dir", str(tmp_path / "out")]
-    inference.main([*command, "--text", "the plot is a delight", "the plot is tedious", " "])
-    shown = capsys.readouterr()
-    assert [line.split()[0] for line in shown.out.splitlines()[:2]] == ["positive", "negative"]
-    assert "nothing to read" in shown.err
-
-
-def test_a_vision_transformer_is_trained_beside_one_on_plain_patches(tmp_path, capsys):
-    final = run_task("vit", tmp_path)["final"]
-    names = {"test_accuracy", "test_accuracy_patches", "train_seconds", "train_seconds_patches", "n_parameters_patches"}
-    assert names <= final.keys() and final["test_count"] == 500
-    model, classes = load_vit(tmp_path / "vit.pth", CPU)
-    assert model.config.tokenizer == "conv" and len(classes) == 10
-    inference.main(
-        ["--task", "vit", "--device", "cpu", "--model_path", str(tmp_path / "vit.pth"), "--out_dir", str(tmp_path)]
-    )
-    assert "the five most probable classes" in capsys.readouterr().out
-    with pytest.raises(UserError, match="another task's model: it has no classes|holds another model"):
-        load_sentence_classifier(tmp_path / "vit.pth", CPU)
-
-
-def test_where_no_model_ships_yet_one_line_says_what_makes_it(complaint, tmp_path, monkeypatch):
-    monkeypatch.setattr("chapter_08_transformer_vanilla.shipped.CHECKPOINTS", tmp_path)
-    makers = {"lm": "lm", "sentiment": "finetune", "vit": "vit"}
-    for task, maker in makers.items():
-        flags = ["--task", task, "--device", "cpu", "--out_dir", tmp_path / "out", "--text", "x"]
-        assert f"train.py --task {maker} makes one" in complaint(inference.main, *flags)
-    flags = ["--task", "finetune", "--dataset", "toy", "--device", "cpu", "--out_dir", tmp_path / "out"]
-    assert "train.py --task mlm makes one" in complaint(script.main, *flags)
-    assert load_vit(UNTRAINED, CPU)[1][0] == "airplane"
-
-
-def test_all_that_ships_is_small_enough():
-    """With both translators, in 16 bits: the language model 5 MB, the chapter 30 MB."""
-    sizes, recipes = {}, script.RECIPES
-    for task, unused in {"lm": "n_encoder_layers", "mlm": "n_decoder_layers"}.items():
-        names = {"d_model", "n_heads", "d_ff", "n_encoder_layers", "n_decoder_layers"} - {unused}
-        config = {name: recipes[task][name] for name in names} | {unused: 0}
-        sizes[task] = build(config | {"n_tokens": recipes[task].get("vocab_size", 65)})
-    widths = {name: recipes["vit"][name] for name in ("d_model", "n_heads", "d_ff")}
-    sizes["vit"] = build_vit(widths | {"n_layers": recipes["vit"]["n_encoder_layers"], "tokenizer": "conv"})
-    megabytes = {task: 2e-6 * sum(p.numel() for p in model.parameters()) for task, model in sizes.items()}
-    assert megabytes["lm"] < 4.9 and 2 * 8.5 + megabytes["lm"] + 2 * (megabytes["mlm"] + 0.1) + megabytes["vit"] < 30

@@ -118,8 +118,7 @@ def test_results_and_weights_hold_what_is_reported(pair, tmp_path):
     translator = load_translator(pair, tmp_path / f"{name}.pth", CPU)
     assert len(translator.tokenizer) == len(translator.odds) == model.config.n_tokens
     other = "en-de" if pair == "de-en" else "de-en"
-    with pytest.raises(UserError, match=f"trained for --pair {pair}, not for {other}"):
-        load_translator(other, tmp_path / f"{name}.pth", CPU)
+    assert load_translator(other, tmp_path / f"{name}.pth", CPU).pair == pair, "a file brings its own pair"
 
 
 def test_muon_takes_the_hidden_matrices_and_no_embedding():

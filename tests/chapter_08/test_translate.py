@@ -125,7 +125,7 @@ def test_long_texts_are_cut_where_it_hurts_least(limit):
 
 
 def test_languages_are_told_apart(task):
-    translator = untrained(task.train[:300], CPU)
+    translator = untrained("de-en", task.train[:300], CPU)
     assert not translator.looks_foreign("Heute sieht ein Mann eine Katze.")
     assert translator.looks_foreign("A man sees a cat today.") and translator.looks_foreign("今天")
     odds = language_odds([[3, 3, 4]], [[4, 5]], 6)
