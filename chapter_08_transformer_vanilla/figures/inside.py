@@ -15,6 +15,7 @@ from utils.plotting import FILE_NAME, new_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+LEAST_TOP = 0.1  # nats that are drawn dark, at least
 SHOWN = {" ": "␣", "\n": "↵"}  # characters that cannot be seen
 
 
@@ -36,14 +37,14 @@ def copying(found: dict) -> Figure:
     left.text(half + 1.5, 0.03 * max(losses), "the same again", fontsize=8, color=GREY)
     left.set(xlabel="place", ylabel="loss (nats a character)", ylim=(0, None))
     title = f"weight on what is to be copied\n(everywhere alike: {found['uniform']:.3f})"
-    head_grid(middle, found["weights"], title, 1.0)
-    head_grid(right, found["costs"], "rise of the second half's loss\nwithout the head (nats)", None)
+    head_grid(middle, found["weights"], title, top=1.0)
+    top = max(found["costs"].max().item(), LEAST_TOP)
+    head_grid(right, found["costs"], "rise of the second half's loss\nwithout the head (nats)", top)
     return figure
 
 
-def head_grid(axes: Axes, values: Tensor, title: str, top: float | None) -> None:
-    """Draw a number for each head (L, H), from 0, white, to `top`; None: the largest."""
-    top = max(values.max().item(), 1e-9) if top is None else top
+def head_grid(axes: Axes, values: Tensor, title: str, top: float) -> None:
+    """Draw a number for each head (L, H), from 0, white, to `top`."""
     axes.imshow(values.numpy(), cmap=WEIGHT_MAP, vmin=0, vmax=top, aspect="auto")
     for (layer, head), value in np.ndenumerate(values.numpy()):
         ink = "white" if value > 0.4 * top else DARK
@@ -101,14 +102,14 @@ def patch_attention(pictures: Tensor, shares: Tensor, answers: Sequence[str]) ->
 def race(runs: dict[str, dict]) -> Figure:
     """Draw the loss of trainings against time; each is {"history": rows, "final": figures}, as their results have."""
     figure, axes = new_figure(6.5, 3.6)
-    for (name, run), colour in zip(runs.items(), (TALK, READ), strict=True):
+    for (name, run), colour, shift in zip(runs.items(), (TALK, READ), (8, -14), strict=True):
         cores = int(run["machine"].rpartition(", ")[2].split()[0]) * run["final"].get("processes", 1)
         minutes = [row["seconds"] / 60 for row in run["history"]]
         label, losses = f"{name} (cores: {cores})", [row["val_loss"] for row in run["history"]]
         axes.plot(minutes, losses, "o-", ms=3, color=colour, label=label)
         last = run["final"]["train_seconds"] / 60, run["final"]["val_loss"]
         axes.plot(*last, "*", markersize=11, color=colour)
-        axes.annotate(f"{last[1]:.3f}", last, (0, -14), textcoords="offset points", ha="center", fontsize=8)
+        axes.annotate(f"{last[1]:.3f}", last, (0, shift), textcoords="offset points", ha="center", fontsize=8)
     best = min(run["final"]["ngram_loss"] for run in runs.values())
     axes.axhline(best, color=GREY, linestyle="--", linewidth=1)
     axes.text(0.99, best + 0.01, "n-gram", fontsize=8, color=GREY, ha="right", transform=axes.get_yaxis_transform())
@@ -117,5 +118,5 @@ def race(runs: dict[str, dict]) -> Figure:
     axes.set(
         xlabel="training (minutes)", ylabel="loss on validation (nats a character)", ylim=(floor - 0.1, floor + 0.8)
     )
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
     return figure
