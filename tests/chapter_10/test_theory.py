@@ -9,8 +9,9 @@ import re
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from chapter_06_rnn_lstm_seq.sampling import keep_top_p
 from chapter_09_efficient_attention.rope import llama3_scaling, turn
@@ -159,22 +160,16 @@ def test_counts_are_the_models():
     assert sum(cache.n_bytes for cache in caches) == 10 * 2 * final["cache_bytes"]  # in float32
 
 
-def test_operations_are_the_layers_products():
-    """Each weight and each score counted as its matrix product makes it; norms and what adds are left out, as usual."""
-    model, n = LanguageModel(ModelConfig(32, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=24)), 7
-    counted = []
-
-    def count(module, inputs, output):
-        counted.append(2 * inputs[0].numel() * output.shape[-1])
-
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.register_forward_hook(count)
-    model(torch.zeros(1, n, dtype=torch.long))
-    weights = sum(p.numel() for p in model.parameters() if p.ndim == 2)
-    assert sum(counted) == n * NAMES["operations"](weights, 16, 2, 0)
-    scores_and_means = 2 * 4 * 2 * n * n * 4  # layers, heads, two products of n x n x d
-    assert 2 * scores_and_means == n * (NAMES["operations"](weights, 16, 2, n) - NAMES["operations"](weights, 16, 2, 0))
+def test_operations_are_those_that_torch_counts():
+    """Of all matrix products, each token looking back at all n, for masked scores are computed as well."""
+    n, sizes = 7, {"d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 24}
+    model = LanguageModel(ModelConfig(32, **sizes))
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        model(torch.zeros(1, n, dtype=torch.long))
+    weights = sum(NAMES["parameters"](32, 16, 2, 4, 2, 24).values())
+    assert weights == sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert counter.get_total_flops() == n * NAMES["operations"](weights, 16, 2, n)
 
 
 def test_filters_are_the_modules():
@@ -228,10 +223,9 @@ def test_numbers_in_the_prose_are_right():
     x = torch.tensor([[3.0, 4.0], [13.0, 14.0]])
     assert F.layer_norm(x, (2,)).tolist() == [pytest.approx([-1, 1], abs=1e-3)] * 2
     assert NAMES["rms_norm"]([13, 14]) == pytest.approx([0.96, 1.04], abs=5e-3) and "(0.96, 1.04)" in README
-    weights = [torch.tensor([s * s / 2**0.5, 0]).softmax(0)[0].item() for s in (1, 3, 2**0.5)]
-    assert weights == pytest.approx([0.670, 0.998, 2**0.5 / 2**0.5 * 0.804], abs=5e-4)
-    small = 1e-3 / (1 + math.exp(-1e-3)) + 1e-3 / (1 + math.exp(1e-3))
-    assert small == pytest.approx(1e-3)  # silu(a) - silu(-a) = a
+    for weight, score in ((0.670, 1 / 2**0.5), (0.998, 9 / 2**0.5), (0.804, NAMES["score"]([3, 0], [3, 0]))):
+        assert 1 / (1 + math.exp(-score)) == pytest.approx(weight, abs=5e-4) and f"{weight:.3f}" in README
+    assert NAMES["silu"](3) - NAMES["silu"](-3) == pytest.approx(3)
 
 
 def test_llama_3_is_counted_right():
