@@ -1,5 +1,5 @@
-"""Learn a byte-level tokenizer, and see what it learned: first merges, longest tokens, sentences cut to pieces.
-训练一个字节级分词器，并看看它学到了什么：最先的合并、最长的词元、被切开的句子。
+"""Learn a byte-level tokenizer, and see what it learned: first merges, longest words, sentences cut to pieces.
+训练一个字节级分词器，并看看它学到了什么：最先的合并、最长的单词、被切开的句子。
 
     python chapter_10_llm_modern_components/tokenizer_train.py    # on children's books: half a minute
     python chapter_10_llm_modern_components/tokenizer_train.py --corpus code    # on your Python's standard library
@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chapter_07_attention_mechanism.vocab import GLUE
 from chapter_10_llm_modern_components.bpe import (
     ByteTokenizer,
     chunks,
@@ -140,18 +141,17 @@ def compare_with_naive(documents: list[str], vocab_size: int, special: list[str]
 
 
 def show(tokenizer: ByteTokenizer, counts: list[int], document: str) -> None:
-    """Print the first merges, the longest tokens, a word growing, and pieces of text between bars."""
+    """Print the first merges, the longest words, the longest one growing, and pieces of text between bars."""
     names = tokenizer.show(range(len(tokenizer)))
     rows = [
         (256 + i, f"{names[a]} + {names[b]}", names[256 + i], f"{count:,}")
         for i, ((a, b), count) in enumerate(zip(tokenizer.merges[:SHOWN], counts, strict=False))
     ]
     print(*aligned([("token", "merge", "gives", "times"), *rows], "><<>"), sep="\n")
-    made = range(256, 256 + len(tokenizer.merges))
-    longest = sorted(made, key=lambda i: len(tokenizer.tokens[i]), reverse=True)
-    print("\nlongest tokens:", "  ".join(names[i] for i in longest[:SHOWN]))
-    word = tokenizer.tokens[longest[0]]
-    for ids in merge_steps(word, tokenizer.merges):
+    longest = sorted(range(256, 256 + len(counts)), key=lambda i: len(tokenizer.tokens[i]), reverse=True)
+    longest = [i for i in longest if names[i].strip(GLUE).isalpha()] or longest  # words, where there are any
+    print("\nlongest words:", "  ".join(names[i] for i in longest[:SHOWN]))
+    for ids in merge_steps(tokenizer.tokens[longest[0]], tokenizer.merges):
         print("  " + "|".join(tokenizer.show(ids)))
     print("\npieces of text:")
     middle = document[len(document) // 2 :].split("\n\n")  # from a paragraph of its own, where there are some

@@ -3,6 +3,7 @@
 """
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, blank, tint, write
+from chapter_07_attention_mechanism.vocab import GLUE
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, merge_steps
 from chapter_10_llm_modern_components.figures import READ
 from utils.plotting import COLOURS, new_figure
@@ -10,7 +11,7 @@ from utils.plotting import COLOURS, new_figure
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-LABELLED = [1, 16, 128, 1024]  # merges whose tokens are written beside the curve
+LABELLED = [2, 16, 128, 1024]  # merges whose tokens are written beside the curve
 
 
 def draw_merge_steps(tokenizer: ByteTokenizer, word: str) -> Figure:
@@ -45,21 +46,17 @@ def draw_merge_counts(histories: dict[str, list[dict]]) -> Figure:
     `histories` are those of tokenizer_train.py's results: rows of "merge", "token" and "count".
     """
     figure, axes = new_figure(6, 3.8)
-    for colour, (name, rows) in zip(COLOURS, histories.items(), strict=False):
-        axes.plot([row["merge"] for row in rows], [row["count"] for row in rows], color=colour, label=name)
+    sides = [((5, 5), "left"), ((-5, -12), "right")]  # of the curve, where labels stand
+    for i, (name, rows) in enumerate(histories.items()):
+        axes.plot([row["merge"] for row in rows], [row["count"] for row in rows], color=COLOURS[i], label=name)
+        offset, side = sides[i % 2]
         for row in rows:
             if row["merge"] in LABELLED:
-                place = (row["merge"], row["count"])
-                axes.plot(*place, "o", ms=4, color=colour)
-                axes.annotate(
-                    row["token"],
-                    place,
-                    xytext=(5, 5),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=colour,
-                    parse_math=False,
-                )
+                place, token = (row["merge"], row["count"]), row["token"]
+                text = token if token.strip(GLUE) else f"{len(token)} spaces"
+                how = {"color": COLOURS[i], "fontsize": 8, "ha": side, "parse_math": False}
+                axes.plot(*place, "o", ms=4, color=COLOURS[i])
+                axes.annotate(text, place, xytext=offset, textcoords="offset points", **how)
     axes.set(xscale="log", yscale="log", xlabel="number of the merge", ylabel="times that it is made")
     axes.legend(frameon=False)
     return figure
