@@ -49,10 +49,16 @@ OURS = {dotted(path): path for path in MODULES}
 
 
 @cache
+def tree(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path) -> list[str]:
     """What a file imports, in order; of `from package import name` both `package` and `package.name`."""
     found = []
-    nodes = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    nodes = [n for n in ast.walk(tree(path)) if isinstance(n, (ast.Import, ast.ImportFrom))]
     for node in sorted(nodes, key=lambda n: n.lineno):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
@@ -61,11 +67,10 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_imports_go_down(path):
-    own = chapter(relative(path))
-    for other in filter(None, map(chapter, imports(path))):
-        assert own is not None and other <= own, f"{path.name} imports from chapter {other}"
+def test_imports_go_down():
+    """A chapter imports nothing from a later one, and utils, which has no number, from none."""
+    pairs = [(relative(path), name) for path in MODULES for name in imports(path)]
+    assert not [(path, name) for path, name in pairs if (chapter(name) or 0) > (chapter(path) or 0)]
 
 
 def test_imports_make_no_circle():
@@ -73,15 +78,15 @@ def test_imports_make_no_circle():
     circles.prepare()  # raises CycleError, which shows the circle
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_no_script_is_imported(path):
+def test_no_script_is_imported():
     """What two scripts share is a module."""
-    assert not [name for name in imports(path) if OURS.get(name) in SCRIPTS]
+    assert not [(relative(path), name) for path in MODULES for name in imports(path) if OURS.get(name) in SCRIPTS]
 
 
 IMPORT_EACH = """
 import itertools, os, sys
-import matplotlib.figure, numpy, torch, torchvision
+import matplotlib.figure, numpy, torch
+sys.dont_write_bytecode, sys.pycache_prefix = False, sys.argv.pop(1)  # what one has compiled the next ones only load
 for folder, names in itertools.groupby(sys.argv[1:], key=lambda name: name.split(".")[0]):
     names = list(names)
     for name in names:
@@ -97,11 +102,12 @@ for folder, names in itertools.groupby(sys.argv[1:], key=lambda name: name.split
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the libraries that are imported beforehand may not survive a fork")
-def test_each_module_can_be_imported_first():
+def test_each_module_can_be_imported_first(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     modules = [name for name, path in OURS.items() if path not in SCRIPTS]
     names = sorted(modules, key=lambda name: (chapter(name) or 0, name))
-    done = subprocess.run([sys.executable, "-c", IMPORT_EACH, *names], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", IMPORT_EACH, tmp_path, *names]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert not done.stdout and not done.returncode, done.stdout + done.stderr
 
 
@@ -120,29 +126,28 @@ def before(name: str, wanted: str, unwanted: str, seen: set[str]) -> bool | None
     return None
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
-def test_matplotlib_comes_after_utils(path):
+def test_matplotlib_comes_after_utils():
     """`utils` sees to it that a notebook's MPLBACKEND does not end a script; see its __init__.py."""
-    assert before(dotted(path), "utils", "matplotlib", set()) is not False
+    assert not [relative(path) for path in SCRIPTS if before(dotted(path), "utils", "matplotlib", set()) is False]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_only_scripts_touch_the_path(path):
-    code = path.read_text(encoding="utf-8")
-    if path in SCRIPTS:
-        depth = len(path.relative_to(ROOT).parts) - 1
-        bootstrap = f"sys.path.insert(0, str(Path(__file__).resolve().parents[{depth}]))"
-        assert [line for line in code.splitlines() if "sys.path." in line] == [bootstrap]
-    else:
-        assert "sys.path" not in code
+def test_only_scripts_touch_the_path():
+    for path in MODULES:
+        code = path.read_text(encoding="utf-8")
+        if path in SCRIPTS:
+            depth = len(path.relative_to(ROOT).parts) - 1
+            bootstrap = f"sys.path.insert(0, str(Path(__file__).resolve().parents[{depth}]))"
+            assert [line for line in code.splitlines() if "sys.path." in line] == [bootstrap], relative(path)
+        else:
+            assert "sys.path" not in code, relative(path)
 
 
-@pytest.mark.parametrize("path", MODULES + TESTS, ids=relative)
-def test_a_docstring_in_english_and_chinese(path):
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    english, chinese = (docstring + "\n\n").split("\n")[:2]
-    assert english and english.isascii(), "the first line is English"
-    assert re.search("[\u4e00-\u9fff]", chinese), "the second line is Chinese"
+def test_a_docstring_in_english_and_chinese():
+    for path in MODULES + TESTS:
+        docstring = ast.get_docstring(tree(path)) or ""
+        english, chinese = (docstring + "\n\n").split("\n")[:2]
+        assert english and english.isascii(), f"{relative(path)}: the first line is English"
+        assert re.search("[\u4e00-\u9fff]", chinese), f"{relative(path)}: the second line is Chinese"
 
 
 def test_no_module_hides_one_of_python_or_of_ours():
