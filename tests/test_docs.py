@@ -9,6 +9,7 @@ import ast
 import importlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,15 @@ SAME_IN_BOTH = {
 }
 
 
+@cache
+def read(path: Path) -> dict:
+    """A results file, read once however many figures come from it."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def look_up(path: Path, place: str) -> float:
     """The number at `place`, such as "final.test_accuracy" or "history.0.train_loss", in a results file."""
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = read(path)
     for key in place.split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
     return value
