@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import CIFAR10
 
 from utils.data import read_cached_images
 from utils.errors import UserError
@@ -62,6 +61,8 @@ def cifar10(root: Path, train: bool) -> Pictures:
 
 def _convert(root: Path, train: bool, cache: Path) -> None:
     """Write the cache from the official files; torchvision compares their checksums before it unpickles them."""
+    from torchvision.datasets import CIFAR10  # once in a life: every other start is quicker without
+
     try:
         if not (root / CIFAR10.base_folder).is_dir():
             archive = download(CIFAR10.url, root / CIFAR10.filename, CIFAR10.tgz_md5, OFFLINE, timeout=60)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.datasets import STL10
 
 from chapter_04_cnn_classic import dataset as chapter_4
 from chapter_04_cnn_classic.dataset import Pictures
@@ -94,6 +93,8 @@ def stl10(root: Path, train: bool) -> Pictures:
 
 def _convert(root: Path, train: bool, cache: Path) -> None:
     """Write the cache from the official files."""
+    from torchvision.datasets import STL10  # once in a life: every other start is quicker without
+
     folder = root / STL10.base_folder
     files = dict(STL10.train_list[:2] if train else STL10.test_list)  # name of the pictures', of the labels' file: MD5
     if not all((folder / name).is_file() for name in files):
