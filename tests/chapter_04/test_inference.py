@@ -5,6 +5,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,21 +119,18 @@ def test_awkward_pictures_get_the_networks_own_answers(tmp_path, model_path, cap
             assert min(figure.size) > 200
 
 
-def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, script):
-    """The one real process: another working folder, and paths relative to it."""
+def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, monkeypatch, capsys):
+    """Asked from another working folder, with paths relative to it."""
     folder = fill(tmp_path / "pictures")
     damaged(folder / "broken.png")
     (folder / "notes.txt").write_text("not a picture")
-    done = script(
-        "chapter_04_cnn_classic/inference.py", "--img_dir", "pictures", "--model_path", model_path, "--out_dir", "out",
-        "--device", "cpu", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0
-    broken, notes = done.stderr.splitlines()
+    monkeypatch.chdir(tmp_path)
+    final = ask("pictures", model_path, Path("out"))
+    shown = capsys.readouterr()
+    broken, notes = shown.err.splitlines()
     assert broken.startswith("left out: ") and "broken.png" in broken
     assert notes.startswith("left out: ") and "notes.txt" in notes
-    assert done.stdout.count("%") == 6 * 5 + 1 and "broken" not in done.stdout
-    final = json.loads((tmp_path / "out/predictions.json").read_text(encoding="utf-8"))["final"]
+    assert shown.out.count("%") == 6 * 5 + 1 and "broken" not in shown.out
     assert (final["count"], final["unreadable"]) == (6, 2)
 
 

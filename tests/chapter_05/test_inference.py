@@ -3,6 +3,7 @@
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,23 +114,20 @@ def test_one_picture_in_many_formats_is_one_point(tmp_path, model_path):
         np.testing.assert_allclose(row, features["RGB.png"], rtol=0, atol=0.1 if name == "print.jpg" else 1e-6)
 
 
-def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, script):
-    """The one real process: another working folder, and paths relative to it."""
+def test_a_damaged_picture_among_good_ones_is_left_out(tmp_path, model_path, monkeypatch, capsys):
+    """Asked from another working folder, with paths relative to it."""
     folder = fill(tmp_path / "pictures")
     damaged(folder / "broken.png")
     (folder / "notes.txt").write_text("not a picture")
-    done = script(
-        "chapter_05_resnet_modern_cnn/src/inference.py", "--image_path", "pictures", "--model_path", model_path,
-        "--out_dir", "out", "--features", "found/out.npz", "--device", "cpu", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0
-    broken, notes = done.stderr.splitlines()
+    monkeypatch.chdir(tmp_path)
+    final = ask("pictures", model_path, Path("out"), "--features", "found/out.npz")
+    shown = capsys.readouterr()
+    broken, notes = shown.err.splitlines()
     assert broken.startswith("left out: ") and "broken.png" in broken
     assert notes.startswith("left out: ") and "notes.txt" in notes
-    assert done.stdout.count("%") == 6 * 5 + 1 and "broken" not in done.stdout
-    final = json.loads((tmp_path / "out/predictions.json").read_text(encoding="utf-8"))["final"]
+    assert shown.out.count("%") == 6 * 5 + 1 and "broken" not in shown.out
     assert (final["count"], final["unreadable"]) == (6, 2)
-    written = [line.removeprefix("wrote ") for line in done.stdout.splitlines() if line.startswith("wrote ")]
+    written = [line.removeprefix("wrote ") for line in shown.out.splitlines() if line.startswith("wrote ")]
     assert len(written) == 4 and all((tmp_path / name).is_file() for name in written)
     with np.load(tmp_path / "found/out.npz") as saved:
         assert len(saved["features"]) == 6
