@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=positive, default=128, help="pictures a step")
     parser.add_argument("--width", type=amount, default=1.0, help="factor on every number of channels")
     add_amp_flag(parser)
-    tiny = {"dataset": "shapes", "train_size": 100, "minutes": 0.003, "batch_size": 20, "width": 0.1, "amp": "off"}
+    tiny = {"dataset": "shapes", "train_size": 100, "minutes": 0.0003, "batch_size": 20, "width": 0.1, "amp": "off"}
     args = begin(parser, argv, dry_run=tiny)
 
     if args.width > WIDEST:
