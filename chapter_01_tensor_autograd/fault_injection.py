@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     add_output_flags(parser)
     parser.add_argument("--kills", type=positive, default=50, help="how often to kill the training")
     parser.add_argument("--epochs", type=positive, default=700, help="length of the training")
-    args = begin(parser, argv, dry_run={"kills": 1, "epochs": 40})
+    args = begin(parser, argv, dry_run={"kills": 1, "epochs": 20})
 
     moments = random.Random(args.seed)
     command = [sys.executable, str(TRAIN), "--dataset", "spirals", "--epochs", str(args.epochs)]
