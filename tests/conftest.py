@@ -3,13 +3,16 @@
 """
 
 import argparse
+import gc
 import importlib
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +23,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one threa
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(p for p in ROOT.glob("chapter_*/**/*.py") if "\nif __name__ ==" in p.read_text(encoding="utf-8"))
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: do not search it for garbage again and again."""
+    gc.freeze()
 
 
 def load_script(path: Path) -> ModuleType:
@@ -39,10 +47,23 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.fixture(autouse=True)
-def _temporary_files_vanish(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def _temporary_files_vanish(tmp_path_factory):
     """Put the folders that --dry_run makes where pytest cleans up."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
+
+
+@pytest.fixture
+def quick_processes(monkeypatch):
+    """Let `mp.spawn` fork its processes from one that has imported PyTorch already, and nothing that would not survive.
+
+    Each would else import it anew, which takes longer than what it is to do.
+    """
+    import torch.multiprocessing as mp  # not at the top: the number of threads is set first
+
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_forkserver_preload(["torch.distributed", "matplotlib.figure"])
+        monkeypatch.setattr(mp, "spawn", partial(mp.start_processes, start_method="forkserver"))
 
 
 @pytest.fixture

@@ -12,10 +12,13 @@ import pytest
 from tests.conftest import ROOT, SCRIPTS, load_script
 from utils.errors import UserError
 
+from matplotlib.figure import Figure
+
 READMES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("utils/README*.md"), *ROOT.glob("chapter_*/**/README*.md")])
 READMES += sorted(ROOT.glob("chapter_*/appendix*.md"))
 COMMAND = re.compile(r"python3? (chapter_\w+/[\w/]+\.py)([^\n`]*)")
 WRITES = re.compile(r"\b(save_(figure|pictures|model|state)|write_(model|results|json)|atomic_write)\(")
+SHORT = {"--epochs": "2", "--max_steps": "4"}  # a dry run of fifty epochs shows no more than one of two
 EVERYWHERE = {"help", "device", "dry_run", "seed"}  # these are honoured by `begin`
 
 
@@ -51,7 +54,19 @@ def test_a_script_has_the_contracts_flags(path, parser_of):
 
 
 @pytest.fixture
-def offline(tmp_path, monkeypatch):
+def quick_figures(monkeypatch):
+    """Let figures be written small, and not arranged: to find each text its place takes longest."""
+    savefig = Figure.savefig
+
+    def save(figure, *args):
+        figure.set_layout_engine("none")
+        savefig(figure, *args, dpi=50)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch, quick_processes, quick_figures):
     """No network, no data sets, and another working folder, which is returned."""
 
     def refuse(*args, **kwargs):
@@ -148,8 +163,9 @@ def printed_commands():
 def test_printed_commands_have_dry_runs_too(name, arguments, parser_of, tmp_path, offline, monkeypatch):
     """One that names a file of the reader's, or a data set that is not there, ends by saying so."""
     monkeypatch.chdir(ROOT)
+    shorter = itertools.chain(*(pair for pair in SHORT.items() if pair[0] in arguments))
     try:
-        dry_run(ROOT / name, arguments, parser_of(ROOT / name), tmp_path / "out")
+        dry_run(ROOT / name, [*arguments, *shorter], parser_of(ROOT / name), tmp_path / "out")
     except UserError as error:
         missing = [word for word in arguments if Path(word).suffix and not (ROOT / word).exists()]
         assert any(word in str(error) for word in [*missing, "cannot download"]), f"{error}"

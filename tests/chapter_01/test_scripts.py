@@ -180,7 +180,7 @@ def test_the_ring_sums_vectors_of_any_length(n, length, monkeypatch):
         assert set(sent) == {2 * (n - 1) * length * 8 // n}
 
 
-def test_real_processes_average_the_gradient_of_the_whole_batch(tmp_path, capsys):
+def test_real_processes_average_the_gradient_of_the_whole_batch(tmp_path, quick_processes):
     data_parallel_demo.main(["--dry_run", "--processes", "3", "--batch_size", "10", "--out_dir", str(tmp_path)])
     final = read(tmp_path / "data_parallel.json")["final"]
     assert final["ring_minus_whole"] < 1e-15 and final["ring_minus_library"] < 1e-15

@@ -6,8 +6,8 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import pytest
 import torch
@@ -37,6 +37,7 @@ from utils.errors import UserError
 
 CPU = torch.device("cpu")
 TINY = ["--dry_run", "--device", "cpu"]
+SMALL = ["--enlarge", "0.375"]  # pictures to measure on, where their size does not matter
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +122,7 @@ def same_results(first, second):
 
 def test_an_interrupted_comparison_resumes_to_the_last_bit(tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    flags = [*TINY, "--train_size", "40", "--split", "validation"]
+    flags = [*TINY, *SMALL, "--train_size", "40", "--split", "validation"]
     script.main([*flags, "--compare", "--out_dir", str(whole)])
     save = script.save_state
 
@@ -169,7 +170,8 @@ def test_both_types_see_the_same_pictures(tmp_path, monkeypatch):
 
     monkeypatch.setattr(script, "random_resized_crops", watch)
     monkeypatch.setattr(script, "train", note_the_type)
-    script.main([*TINY, "--train_size", "40", "--epochs", "2", "--compare", "--out_dir", str(tmp_path)])
+    flags = [*TINY, *SMALL, "--train_size", "40", "--epochs", "2", "--compare"]
+    script.main([*flags, "--out_dir", str(tmp_path)])
     first, second = shown.values()
     assert len(first) == len(second) == 4 and all(map(torch.equal, first, second))
 
@@ -271,10 +273,15 @@ def norm_and_data():
     return norm, torch.randn(4, 5, 3, 2).double() + 3, torch.randn(4, 5, 3, 2).double()
 
 
-def half_of_the_batch(process, port, folder):
-    """What each of the two processes does: the norm on its half, its gradients averaged as DDP does."""
+def be_one_of_two(process, port):
+    """Set what torchrun sets in each of two processes."""
     own = {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2"}
     os.environ.update(own, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+
+
+def half_of_the_batch(process, port, folder):
+    """What each of the two processes does: the norm on its half, its gradients averaged as DDP does."""
+    be_one_of_two(process, port)
     with process_group(CPU):
         with first_process_first():
             norm, x, factor = norm_and_data()
@@ -288,7 +295,7 @@ def half_of_the_batch(process, port, folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="two processes meet through a store that Windows builds may lack")
-def test_batch_norm_over_two_processes_is_batch_norm_over_the_batch(tmp_path):
+def test_batch_norm_over_two_processes_is_batch_norm_over_the_batch(tmp_path, quick_processes):
     norm, x, factor = norm_and_data()
     y = norm(x.requires_grad_())
     (y.sin() * factor).sum().backward()
@@ -304,17 +311,21 @@ def test_batch_norm_over_two_processes_is_batch_norm_over_the_batch(tmp_path):
             torch.testing.assert_close(half[f"norm.{name}"], tensor, **exact)
 
 
+def train_as_one_of_two(process, port, flags, folder):
+    """What each of the two processes does: the script, and keep what it prints."""
+    be_one_of_two(process, port)
+    with (folder / f"printed_{process}.txt").open("w") as file, redirect_stdout(file):
+        script.main(flags)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="two processes meet through a store that Windows builds may lack")
-def test_two_processes_train_as_one(tmp_path):
-    """Under torchrun, on the CPU, with batch norm's statistics synchronised by data_parallel.py."""
+def test_two_processes_train_as_one(tmp_path, quick_processes):
+    """On the CPU, with batch norm's statistics synchronised by data_parallel.py."""
     one, two = tmp_path / "one", tmp_path / "two"
-    flags = [*TINY, "--lr", "0.01", "--amp", "off"]
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
-    path = ROOT / "chapter_05_resnet_modern_cnn/src/model_train.py"
-    command = [sys.executable, *torchrun, f"--master_port={free_port()}", str(path)]
-    done = subprocess.run([*command, *flags, "--out_dir", str(two)], capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test_accuracy_flip") == 1, "the first process alone prints"
+    flags = [*TINY, *SMALL, "--lr", "0.01", "--amp", "off"]
+    mp.spawn(train_as_one_of_two, (free_port(), [*flags, "--out_dir", str(two)], tmp_path), nprocs=2)
+    printed = [(tmp_path / f"printed_{process}.txt").read_text() for process in (0, 1)]
+    assert printed[0].count("test_accuracy_flip") == 1 and not printed[1], "the first process alone prints"
     script.main([*flags, "--out_dir", str(one)])
     paths = (folder / "resnet18_shapes_state.pth" for folder in (one, two))
     a, b = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
