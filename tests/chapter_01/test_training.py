@@ -5,7 +5,7 @@
 import gzip
 import json
 import struct
-from itertools import product
+from functools import cache
 
 import numpy as np
 import pytest
@@ -101,17 +101,23 @@ def idx(array):
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
+@cache
+def noise():
+    """A packed file of 6,000 pictures: the same in all tests, for packing it takes a while."""
+    return gzip.compress(idx(np.random.default_rng(0).integers(256, size=(6000, 28, 28), dtype=np.uint8)))
+
+
 def write_fashion(folder, images=None, labels=None, packed=True):
     """Write both parts; what is given are arrays, or the very bytes of the file."""
     raw = folder / "FashionMNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    images = rng.integers(256, size=(6000, 28, 28), dtype=np.uint8) if images is None else images
+    images = noise() if images is None else images
     labels = (np.arange(6000) % 10).astype(np.uint8) if labels is None else labels
-    for part, (kind, content) in product(("train", "t10k"), {"images-idx3": images, "labels-idx1": labels}.items()):
+    for kind, content in {"images-idx3": images, "labels-idx1": labels}.items():
         if isinstance(content, np.ndarray):
             content = gzip.compress(idx(content)) if packed else idx(content)
-        (raw / f"{part}-{kind}-ubyte{'.gz' * packed}").write_bytes(content)
+        for part in ("train", "t10k"):
+            (raw / f"{part}-{kind}-ubyte{'.gz' * packed}").write_bytes(content)
 
 
 def test_fashion_mnist_is_read_from_plain_and_packed_files(tmp_path):
