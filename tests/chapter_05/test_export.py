@@ -14,7 +14,7 @@ from torch import nn
 from chapter_05_resnet_modern_cnn.src import export
 from chapter_05_resnet_modern_cnn.src.dataset import STL10_CLASSES, to_input
 from chapter_05_resnet_modern_cnn.src.deployment import Deployable, fold_norms, write_program
-from chapter_05_resnet_modern_cnn.src.model import ResNetConfig, build
+from chapter_05_resnet_modern_cnn.src.model import DEPTHS, ResNetConfig, build
 from tests.conftest import ROOT, file_size_limit
 from utils.checkpoint import load_model, round_to_half, save_model
 from utils.cli import run
@@ -26,10 +26,18 @@ SIDE = 24
 REFUSALS = (AssertionError, RuntimeError)  # an exported program's: which of them depends on the release of PyTorch
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ten_layers():
+    """A block a stage has all kinds of parts, and is exported in half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DEPTHS, 10, ("basic", (1, 1, 1, 1)))
+        yield
+
+
 def trained(**config):
     """A small network whose norms have seen pictures, so that each of them does something."""
     torch.manual_seed(0)
-    config = ResNetConfig(**{"width": 4, "stem": "224", "zero_init": False} | config)
+    config = ResNetConfig(**{"depth": 10, "width": 4, "stem": "224", "zero_init": False} | config)
     model = build(vars(config))
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
