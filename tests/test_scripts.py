@@ -58,9 +58,9 @@ def quick_figures(monkeypatch):
     """Let figures be written small, and not arranged: to find each text its place takes longest."""
     savefig = Figure.savefig
 
-    def save(figure, *args):
+    def save(figure, *args, **options):
         figure.set_layout_engine("none")
-        savefig(figure, *args, dpi=50)
+        savefig(figure, *args, **{"dpi": 50} | options)
 
     monkeypatch.setattr(Figure, "savefig", save)
 
