@@ -90,7 +90,7 @@ def make_model(args: argparse.Namespace, n_tokens: int, d_model: int, n_layers: 
         raise UserError(f"--d_model, a quarter of which a draft has: {error}") from error
 
 
-def count(model: LanguageModel) -> int:
+def count_parameters(model: LanguageModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -127,7 +127,7 @@ def compare_with_transformers(args: argparse.Namespace) -> dict[str, float | int
         "transformers_tokens_per_second": n / seconds["transformers"],
         "generate_ratio": seconds["transformers"] / seconds["generate"],
         "generate_same_tokens": same / n,
-        "generate_parameters": count(model),
+        "generate_parameters": count_parameters(model),
         "transformers_version": transformers.__version__,
     }
 
@@ -139,9 +139,9 @@ def measure_speculation(args: argparse.Namespace) -> dict[str, float | int]:
     """Time a model of bytes with a draft and without, where it takes the likeliest and where it draws."""
     corpus = load_corpus(args.corpus, Path())
     model, draft = make_model(args, 256, args.d_model, args.n_layers), make_model(args, 256, args.d_model // 4, 1)
-    final = {"model_parameters": count(model), "draft_parameters": count(draft)}
+    final = {"model_parameters": count_parameters(model), "draft_parameters": count_parameters(draft)}
     for name, some in (("model", model), ("draft", draft)):
-        train(some, corpus, args, name)
+        train_on_bytes(some, corpus, args, name)
         final[f"{name}_loss"] = held_out_loss(some, corpus, args.device)
         transpose_weights_(some)
     prompts = [list(text.encode()[: args.prompt_length]) for text in corpus.held_out[: args.rounds + 1]]
@@ -184,7 +184,7 @@ def byte_windows(texts: list[str]) -> Tensor:
     return data.unfold(0, 129, 128)  # the last byte is predicted, and the first of the next window
 
 
-def train(model: LanguageModel, corpus: Corpus, args: argparse.Namespace, name: str) -> None:
+def train_on_bytes(model: LanguageModel, corpus: Corpus, args: argparse.Namespace, name: str) -> None:
     """Train by Muon and AdamW on windows drawn at random."""
     windows, generator = byte_windows(corpus.train), torch.Generator().manual_seed(args.seed)
     optimizers = make_optimizers(model.train(), "muon", lr=0.01, weight_decay=0.0)

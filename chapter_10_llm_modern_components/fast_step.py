@@ -43,7 +43,7 @@ def make_step(model: LanguageModel, caches: Caches, n_padding: Tensor | None = N
 class FastStep:
     """Called with tokens (B,), it returns what `model(tokens[:, None], caches)[:, 0]` does, and fills the caches.
 
-    The prompt is in the caches already, without padding.
+    Nothing in the caches is padding.
     """
 
     def __init__(self, model: LanguageModel, caches: Caches):
@@ -56,6 +56,8 @@ class FastStep:
 
     def __call__(self, tokens: Tensor) -> Tensor:
         place, h, g, d = self.caches[0].length, self.h, self.g, self.d
+        if place == 0:  # the caches get their memory with their first token
+            return self.model(tokens[:, None], self.caches)[:, 0]
         n_seen = place + 1 if self.window is None else min(place, self.window) + 1
         first, batch, eps = place + 1 - n_seen, len(tokens), self.eps
         rotation = turn(self.eye, self.model.cos[place], self.model.sin[place])  # (d, d)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from chapter_10_llm_modern_components.decoding import TextStream, generate
+from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_writer
 from chapter_10_llm_modern_components.speculative import speculate
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     streams = [TextStream(writer.visible_tokens(), args.stop or ()) for _ in prompts]
     generator, timer = torch.Generator().manual_seed(args.seed), Timer()
     if args.draft is not None:
-        draft = load_draft(args.draft, writer, len(prompts), args.device)
+        draft = load_draft(args.draft, writer, prompts, args.device)
         options = sampler, args.n_guesses, generator, writer.end_tokens
         steps = one_by_one(speculate(writer.model, draft, prompts[0], args.n_tokens, *options))
     else:
@@ -80,17 +81,21 @@ def encode_prompt(writer: Writer, text: str) -> list[int]:
     return tokens
 
 
-def load_draft(path: Path, writer: Writer, n_prompts: int, device: torch.device) -> torch.nn.Module:
+def load_draft(path: Path, writer: Writer, prompts: list[list[int]], device: torch.device) -> LanguageModel:
     """Return the model that guesses.
 
     Raises:
-        UserError: there are several prompts, or its tokens are others.
+        UserError: there are several prompts, its tokens are others, or it cannot read so many.
     """
-    if n_prompts > 1:
+    if len(prompts) > 1:
         raise UserError("--draft guesses for one --prompt at a time")
     draft = load_writer(path, device)
     if draft.tokenizer.tokens != writer.tokenizer.tokens or draft.model.config.n_tokens != writer.model.config.n_tokens:
         raise UserError(f"--draft {path} has other tokens than the model")
+    if len(prompts[0]) > draft.model.config.max_length:
+        raise UserError(
+            f"--draft {path} reads {draft.model.config.max_length} tokens, and --prompt has {len(prompts[0])}"
+        )
     return draft.model
 
 

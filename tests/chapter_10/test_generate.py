@@ -11,7 +11,6 @@ from chapter_10_llm_modern_components import generate as script
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.hf_compat import write_folder
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.shipped import CHECKPOINTS
 from tests.chapter_10.test_hf_compat import tokenizer_json
 from utils.checkpoint import round_to_half, save_model
 
@@ -20,12 +19,16 @@ TINY = {"d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 8, "max_length": 32}
 
 @pytest.fixture
 def checkpoint(tmp_path):
+    return save(tmp_path / "model.pth")
+
+
+def save(path, **options):
     torch.manual_seed(0)
     tokenizer = ByteTokenizer([(116, 104)], ["<|endoftext|>"])
-    model = LanguageModel(ModelConfig(len(tokenizer), **TINY))
+    model = LanguageModel(ModelConfig(len(tokenizer), **TINY | options))
     round_to_half(model)
-    save_model(tmp_path / "model.pth", model, model.config, {"tokenizer": tokenizer.to_plain()})
-    return tmp_path / "model.pth"
+    save_model(path, model, model.config, {"tokenizer": tokenizer.to_plain()})
+    return path
 
 
 @pytest.fixture
@@ -60,12 +63,15 @@ def test_a_foreign_folder_is_run(folder, capsys):
 
 
 def test_mistakes_are_one_line(checkpoint, folder, complaint):
-    assert CHECKPOINTS.name == "checkpoints"
     missing = checkpoint.parent / "nothing.pth"
     assert "pretrain.py trains a model" in complaint(script.main, "--model_path", missing)
     path = "--model_path", checkpoint
     assert "--prompt has 40 tokens, and the model's context 32" in complaint(script.main, *path, "--prompt", "x" * 40)
     assert "one --prompt at a time" in complaint(script.main, *path, "--draft", checkpoint, "--prompt", "a", "b")
+    short = save(checkpoint.parent / "short.pth", max_length=4)
+    assert "reads 4 tokens, and --prompt has 7" in complaint(
+        script.main, *path, "--draft", short, "--prompt", "xxxxxxx"
+    )
     assert "has other tokens" in complaint(script.main, *path, "--draft", folder)
     assert "--top_p is above 0" in complaint(script.main, *path, "--top_p", 0)
     (folder / "tokenizer.json").unlink()
