@@ -86,6 +86,7 @@ TINY = {
     "hidden_size": 8,
     "length": 16,
     "save_every": 2,
+    "runs": 2,
     "amp": "off",
 }
 
