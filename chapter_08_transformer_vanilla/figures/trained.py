@@ -56,7 +56,7 @@ def roles(found: dict[str, dict]) -> Figure:
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
         tokens = [part["uniform_tokens"], *part["tokens"].flatten().tolist()]
         for row, value in enumerate(tokens):
-            width = 1.6 * value / max(tokens)
+            width = 1.1 * value / max(tokens)
             axes.add_patch(
                 Rectangle((n_roles - 0.4, row - 0.35), width, 0.7, color=GREY if row == 0 else READ, alpha=0.4)
             )

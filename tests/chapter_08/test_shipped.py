@@ -3,11 +3,13 @@
 """
 
 import json
+import shlex
 
 import pytest
 import torch
 
 from chapter_07_attention_mechanism.tasks.translate import bleu
+from chapter_08_transformer_vanilla import inference
 from chapter_08_transformer_vanilla.dataset import load_pairs
 from chapter_08_transformer_vanilla.shipped import CHECKPOINTS, build, load_translator
 from chapter_08_transformer_vanilla.translating import translate
@@ -75,3 +77,11 @@ def test_its_score_is_what_is_said(pair):
     sources = [source for source, _ in pairs]
     answers = translate(translator.model, translator.tokenizer, sources, CPU, beam=1)  # quicker than with a beam
     assert bleu(answers, pairs) == pytest.approx(final["bleu_greedy"], abs=0.1)
+
+
+@pytest.mark.skipif(not path_of("de-en").exists(), reason="de-en is not here yet")
+def test_the_quick_start_prints_what_the_page_shows(tmp_path, capsys):
+    page = (CHECKPOINTS.parent / "README.md").read_text(encoding="utf-8").split("## Quick start")[1]
+    command, shown = page.split("```")[1:4:2]
+    inference.main([*shlex.split(command)[3:], "--out_dir", str(tmp_path)])
+    assert shown.strip("\n") in capsys.readouterr().out
