@@ -1,0 +1,25 @@
+"""Twenty families of tasks with answers that a program can check: what the chapter's models are taught to do.
+二十类答案可由程序检验的任务：本章的模型要学会做的事。
+"""
+
+from chapter_10_llm_modern_components.tasks.catalogue import (
+    FAMILIES,
+    SPLITS,
+    draw_example,
+    example_set,
+    is_right,
+    majority_baseline,
+)
+from chapter_10_llm_modern_components.tasks.family import Example, Family, split_of
+
+__all__ = [
+    "FAMILIES",
+    "SPLITS",
+    "Example",
+    "Family",
+    "draw_example",
+    "example_set",
+    "is_right",
+    "majority_baseline",
+    "split_of",
+]
