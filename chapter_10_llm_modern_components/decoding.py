@@ -48,16 +48,22 @@ def generate(
     generator: torch.Generator | None = None,
     end_tokens: Iterable[int] = (),
     running: Callable[[int], bool] = lambda row: True,
+    given: Callable[[list[int]], list[int]] = lambda text: [],
 ) -> Iterator[list[int | None]]:
     """Yield the next token of each of B sequences, up to `n_tokens` > 0 times, as soon as they are chosen.
 
     None for a sequence that has ended: it has chosen one of `end_tokens`, which is yielded, or `running`, which is
     asked before each step, says that it need not go on. All end where the longest prompt fills the model's context.
+
+    Args:
+        given: told a text's tokens after each that was chosen, it returns those that come next, whatever the model
+            would have written: a tool's answer to a call.
     """
     ends = set(end_tokens)
     capacity = min(max(map(len, prompts)) + n_tokens - 1, model.config.max_length)  # the last token is not read
     texts, alive = [list(prompt) for prompt in prompts], [True] * len(prompts)
     device, penalized = model.head.weight.device, sampler.repetition_penalty != 1
+    waiting: list[list[int]] = [[] for _ in prompts]  # tokens that were given and are not yet read
     with evaluating(model):
         logits, caches, n_padding = prefill(model, prompts, capacity)
         step = make_step(model, caches, n_padding)
@@ -66,8 +72,11 @@ def generate(
                 chosen = logits.argmax(dim=-1).tolist()  # (B,)
             else:
                 chosen = [sampler.choose(*pair, generator) for pair in zip(logits, texts, strict=True)]
-            for text, token in zip(texts, chosen, strict=True):
-                text.append(token)
+            for row, text in enumerate(texts):
+                was_given = bool(waiting[row])
+                chosen[row] = waiting[row].pop(0) if was_given else chosen[row]
+                text.append(chosen[row])
+                waiting[row] += [] if was_given else given(text)
             yield [token if going else None for token, going in zip(chosen, alive, strict=True)]
             alive = [going and token not in ends for token, going in zip(chosen, alive, strict=True)]
             if caches[0].length == capacity or not any(alive):

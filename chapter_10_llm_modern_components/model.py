@@ -22,6 +22,7 @@ from chapter_09_efficient_attention.rope import linear_scaling, llama3_scaling
 from chapter_09_efficient_attention.sparse import window_mask
 from chapter_10_llm_modern_components.blocks import Attention, MixtureOfExperts, RMSNorm, SwiGLU
 from chapter_10_llm_modern_components.blocks.attention import Rotation
+from chapter_10_llm_modern_components.packing import packed_mask, packed_places
 
 Caches = list[ContiguousCache]  # of each layer
 
@@ -146,11 +147,18 @@ class LanguageModel(nn.Module):
         """
         return [ContiguousCache(capacity) for _ in self.blocks]
 
-    def hidden(self, ids: Tensor, caches: Caches | None = None, n_padding: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        ids: Tensor,
+        caches: Caches | None = None,
+        n_padding: Tensor | None = None,
+        texts: Tensor | None = None,
+    ) -> Tensor:
         """ids (B, T) -> (B, T, D), what the head reads; with caches ids go on where they stopped.
 
         Args:
             n_padding: (B,): how many tokens at the beginning of each sequence are none; None: all are real.
+            texts: (B, T): which text each token belongs to, where a row holds several: see packing.py; no caches then.
 
         Raises:
             ValueError: more than `max_length` tokens.
@@ -160,7 +168,10 @@ class LanguageModel(nn.Module):
         if end > self.config.max_length:
             raise ValueError(f"{end} tokens are more than the {self.config.max_length} of this model's context")
         places = torch.arange(first, end, device=ids.device)  # (T,)
-        mask = attention_mask(first, end, self.config.window, n_padding, ids.device)
+        if texts is not None:
+            places, mask = packed_places(texts), packed_mask(texts, self.config.window)  # (B, T), (B, 1, T, T)
+        else:
+            mask = attention_mask(first, end, self.config.window, n_padding, ids.device)
         if n_padding is not None:
             places = (places - n_padding[:, None]).clamp(min=0)  # (B, T)
         x, rotation = self.embedding(ids), None  # (B, T, D)
@@ -173,9 +184,15 @@ class LanguageModel(nn.Module):
             x = block(x, rotation, mask, cache)
         return self.norm(x)
 
-    def forward(self, ids: Tensor, caches: Caches | None = None, n_padding: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        caches: Caches | None = None,
+        n_padding: Tensor | None = None,
+        texts: Tensor | None = None,
+    ) -> Tensor:
         """ids (B, T) -> logits (B, T, V) of the token after each; the rest is as in `hidden`."""
-        return self.head(self.hidden(ids, caches, n_padding))
+        return self.head(self.hidden(ids, caches, n_padding, texts))
 
     def balance_loss(self) -> Tensor:
         """Return the mean over the layers of the last training batch's `balance_loss`; there are experts."""
