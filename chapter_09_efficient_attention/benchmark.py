@@ -31,7 +31,7 @@ from chapter_09_efficient_attention.costs import (
 from chapter_09_efficient_attention.figures.benchmark import draw_growth
 from chapter_09_efficient_attention.model import ATTENTIONS, Decoder, DecoderConfig
 from utils.cli import add_output_flags, begin, positive, run, script_parser
-from utils.memory import torch_peak
+from utils.memory import keep_freed_memory, torch_peak
 from utils.plotting import save_figure
 from utils.results import write_results
 from utils.tables import aligned, final_lines
@@ -45,6 +45,7 @@ TINY |= {"d_model": 16, "n_layers": 1, "train_length": 16}
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
+    keep_freed_memory()
     rows = measure_growth(sorted(args.lengths), args)
     final = {"by_length": rows} | summarize_growth(rows) | measure_training(args)
     final |= measure_decoding(args) | {"cache_bytes": measure_caches(args)}

@@ -4,7 +4,10 @@
 
 import math
 import re
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,3 +167,25 @@ def test_peak_memory_is_that_of_the_worst_moment():
         return b.sum() + c.sum()
 
     assert 12_000 <= torch_peak(call) < 13_000 and torch_peak(lambda: None) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's C library can be told")
+def test_freed_memory_is_kept():
+    lines = """
+import resource
+import numpy as np
+from utils.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(5_000_000)  # 40 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+returned = [faults(), faults()][1]
+keep_freed_memory()
+print(returned, [faults(), faults()][1])
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", lines], cwd=root, capture_output=True, text=True, check=True)
+    returned, kept = map(int, done.stdout.split())
+    assert kept < returned / 4
