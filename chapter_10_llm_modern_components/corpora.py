@@ -113,6 +113,18 @@ def load_corpus(name: str, root: Path) -> Corpus:
     return {"stories": lambda: stories(root), "code": code, "toy": toy}[name]()
 
 
+def cut(documents: list[str], size: int) -> list[str]:
+    """Return the documents' first `size` bytes; the last document ends where they do."""
+    parts, left = [], size
+    for document in documents:
+        data = document.encode("utf-8", "surrogatepass")[:left]
+        parts.append(data.decode("utf-8", "ignore"))
+        left -= len(data)
+        if not left:
+            break
+    return parts
+
+
 def _python_files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(set(folders) - SKIPPED)  # `os.walk` goes only into what is left

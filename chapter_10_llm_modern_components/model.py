@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from chapter_08_transformer_vanilla.layers import FeedForward
 from chapter_08_transformer_vanilla.positional_encoding import angular_frequencies
@@ -114,6 +115,7 @@ class LanguageModel(nn.Module):
         check_config(config)
         d_head = config.d_head or config.d_model // config.n_heads
         self.config = config
+        self.checkpointing = False  # True: keep each block's input alone, compute what is inside again on the way back
         self.embedding = nn.Embedding(config.n_tokens, config.d_model)
         self.positions = nn.Embedding(config.max_length, config.d_model) if config.positions == "learned" else None
         self.dropout = nn.Dropout(config.dropout)
@@ -181,7 +183,10 @@ class LanguageModel(nn.Module):
             rotation = self.cos[places].unsqueeze(-3), self.sin[places].unsqueeze(-3)  # (1, T, d) or (B, 1, T, d)
         x = self.dropout(x)
         for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
-            x = block(x, rotation, mask, cache)
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, rotation, mask, cache, use_reentrant=False)
+            else:
+                x = block(x, rotation, mask, cache)
         return self.norm(x)
 
     def forward(

@@ -24,7 +24,7 @@ from chapter_10_llm_modern_components.bpe import (
     merge_steps,
     train_tokenizer,
 )
-from chapter_10_llm_modern_components.corpora import load_corpus, paragraphs
+from chapter_10_llm_modern_components.corpora import cut, load_corpus, paragraphs
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser
 from utils.errors import UserError
 from utils.results import write_results
@@ -89,18 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--special", nargs="*", default=SPECIAL, help="names of tokens that no text is encoded to")
     parser.add_argument("--naive_kb", type=natural, default=0, help="kB to learn from the naive way too; 0: do not")
     return parser
-
-
-def cut(documents: list[str], size: int) -> list[str]:
-    """Return the documents' first `size` bytes; the last document ends where they do."""
-    parts, left = [], size
-    for document in documents:
-        data = document.encode("utf-8", "surrogatepass")[:left]
-        parts.append(data.decode("utf-8", "ignore"))
-        left -= len(data)
-        if not left:
-            break
-    return parts
 
 
 def n_bytes(documents: list[str]) -> int:

@@ -1,0 +1,82 @@
+"""How good a language model is, in bits for each byte of text, and how much of the machine its training uses.
+语言模型有多好：每字节文本用多少比特；训练用上了机器算力的几成。
+
+A loss per token depends on how long the tokens are. Bits per byte do not, so that models with different tokenizers, an
+n-gram model of bytes and a program that compresses files can be compared: all of them tell the same text.
+"""
+
+import ast
+import lzma
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from chapter_06_rnn_lstm_seq.baselines.ngram import KneserNey
+from chapter_08_transformer_vanilla.tasks.lm import text_loss
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.data import END_OF_TEXT, utf8
+from chapter_10_llm_modern_components.model import LanguageModel
+from utils.timer import Timer
+
+LINES = 10  # of a sample of code
+
+
+def bits_per_byte(model: LanguageModel, tokenizer: ByteTokenizer, documents: Sequence[str], length: int) -> float:
+    """Return -log2 p of the documents, from first to last token, divided by their bytes.
+
+    A document is read in windows of `length` tokens, one every length / 2: each token is guessed from at least so many
+    before it, or from the document's whole beginning; the first from the end of the last text.
+    """
+    end, device, nats, n_bytes = tokenizer.special[END_OF_TEXT], model.head.weight.device, 0.0, 0
+    for document in documents:
+        ids = torch.tensor([end, *tokenizer.encode(document)], device=device)
+        nats += text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1)
+        n_bytes += len(utf8(document))
+    return nats / math.log(2) / n_bytes
+
+
+def ngram_bits_per_byte(learned: bytes, text: bytes, order: int) -> float:
+    """Return the same of chapter 6's n-gram model, whose tokens are bytes; it goes on where `learned` ends."""
+    before, after = (torch.frombuffer(bytearray(part), dtype=torch.uint8).long() for part in (learned, text))
+    return KneserNey(before, 256, order).loss(after, before) / math.log(2)
+
+
+def xz_bits_per_byte(learned: bytes, text: bytes) -> float:
+    """Return by how many bits a byte of `text` makes the archive of `learned` longer; xz looks back 64 MiB."""
+    alone, both = (len(lzma.compress(data, preset=9)) if data else 0 for data in (learned, learned + text))
+    return 8 * (both - alone) / len(text)
+
+
+def parses(text: str) -> bool:
+    """Tell whether the first ten lines of a text are Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\d" and the like
+            ast.parse("".join(text.splitlines(keepends=True)[:LINES]))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def operations_to_read(model: LanguageModel, looks_back: float) -> float:
+    """Return the additions and multiplications for a token that looks back at n others, about 2 N + 4 L D n.
+
+    To learn from it takes three times as many: the way back has two products for each one on the way there.
+    """
+    attention, n_parameters = model.blocks[0].attention, sum(p.numel() for p in model.parameters())
+    return 2 * n_parameters + 4 * len(model.blocks) * attention.n_heads * attention.d_head * looks_back
+
+
+def peak_speed(device: torch.device, amp: str, rounds: int = 8) -> float:
+    """Return the operations a second of a large matrix product, the best of some: what a training cannot exceed."""
+    size = 8192 if device.type == "cuda" else 1024
+    x = torch.randn(size, size, device=device, dtype=torch.bfloat16 if amp == "bf16" else torch.float32)
+    seconds = []
+    for _ in range(rounds):
+        timer = Timer()
+        y = x @ x
+        y[0, 0].item()  # waits for it
+        seconds.append(timer.seconds)
+    return 2 * size**3 / min(seconds)

@@ -1,0 +1,316 @@
+"""Pre-train a language model from nothing: one dial sets its size, one loop does the rest.
+从零预训练一个语言模型：一个旋钮决定大小，一个循环完成其余一切。
+
+    python chapter_10_llm_modern_components/pretrain.py    # on children's books: on 2 CPU cores about 70 minutes
+    python chapter_10_llm_modern_components/pretrain.py --corpus code    # on your Python's standard library
+    python chapter_10_llm_modern_components/pretrain.py --corpus toy    # small, without a download: a minute
+    python chapter_10_llm_modern_components/pretrain.py --depth 4    # smaller: width, heads, rate and batch go along
+    python chapter_10_llm_modern_components/pretrain.py --resume    # after an interruption, to the same numbers
+    torchrun --nproc_per_node=2 chapter_10_llm_modern_components/pretrain.py    # each batch shared by 2 processes
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from chapter_03_optimization_regularization.optimizers.averaging import EMA
+from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
+from chapter_03_optimization_regularization.optimizers.schedules import (
+    Factor,
+    Schedule,
+    cosine,
+    warmup,
+    warmup_stable_decay,
+)
+from chapter_03_optimization_regularization.training import make_optimizers
+from chapter_05_resnet_modern_cnn.src.data_parallel import average, first_process_first, sum_gradients_
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.corpora import Corpus, cut, load_corpus
+from chapter_10_llm_modern_components.data import (
+    END_OF_TEXT,
+    STRIDE,
+    Windows,
+    cached_stream,
+    cached_tokenizer,
+    split_validation,
+    utf8,
+)
+from chapter_10_llm_modern_components.decoding import generate
+from chapter_10_llm_modern_components.measuring import (
+    bits_per_byte,
+    ngram_bits_per_byte,
+    operations_to_read,
+    parses,
+    peak_speed,
+    xz_bits_per_byte,
+)
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.sampling import Sampler
+from utils.checkpoint import load_state, round_to_half, save_model, save_state
+from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
+from utils.device import autocast
+from utils.distributed import process_group, rank, world_size
+from utils.errors import UserError, check_finite
+from utils.file_io_util import atomic_write
+from utils.results import write_results
+from utils.seed import set_seed
+from utils.tables import final_lines
+from utils.timer import Timer
+
+RECIPES = {  # defaults that suit each corpus
+    "stories": {"depth": 6, "max_steps": 5000},
+    "code": {"depth": 5, "max_steps": 5000},
+    "toy": {"depth": 2, "max_steps": 300, "vocab_size": 400, "length": 64, "save_every": 100},
+}
+TINY = {"corpus": "toy", "depth": 1, "max_steps": 4, "batch_size": 4, "accumulate": 2, "length": 16, "save_every": 2}
+TINY |= {"vocab_size": 300, "megabytes": 0.01, "ema": 0.5, "checkpointing": True, "n_sampled": 8, "ngram_order": 3}
+PROMPTS = {"stories": "Once upon a time", "code": "def ", "toy": "the "}
+N_SHOWN = 10  # samples that are written
+N_PARSED = 100  # samples of code that are handed to Python
+LN2 = math.log(2)
+LOOKED_AT = 50_000  # bytes of the validation documents that are looked at during training
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = build_parser()
+    parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].corpus])
+    args = begin(parser, argv, dry_run=TINY)
+    with process_group(args.device):
+        with first_process_first():  # the others find on disk what the first one has made
+            corpus = load_corpus(args.corpus, args.data_root)
+            learned, validation = split_validation(corpus.train)
+            learned, held_out = (cut(part, int(args.megabytes * 1e6)) for part in (learned, corpus.held_out))
+            tokenizer = load_tokenizer(args.tokenizer, learned, args.vocab_size, args.out_dir)
+            windows = Windows(cached_stream(learned, tokenizer, args.out_dir), args.length, args.seed)
+        config, lr, batch_size = dial(args, len(tokenizer))
+        check_shares(batch_size, args.accumulate)
+        model, history, seconds = train(args, config, lr, batch_size, windows, tokenizer, validation, len_utf8(learned))
+        if rank() > 0:
+            return
+        round_to_half(model)
+        print(f"{sum(p.numel() for p in model.parameters()):,} parameters, rounded to 16 bits; measuring ...")
+        final = measure(model, tokenizer, Corpus(learned, held_out), args.length, args.ngram_order)
+        seen = args.max_steps * batch_size * args.length
+        n_tokens = sum(map(len, windows.shards))
+        final |= {"tokens_seen": seen, "train_tokens": n_tokens, "epochs": seen / n_tokens, "train_seconds": seconds}
+        final |= {name: value for name, value in history[-1].items() if name not in ("step", "seconds", "lr")}
+        final |= {"processes": world_size(), "lr": lr, "batch_size": batch_size, "window": args.length}
+        final |= write_samples(args, model, tokenizer)
+        save_model(args.out_dir / f"{args.corpus}.pth", model, config, final | {"tokenizer": tokenizer.to_plain()})
+        write_results(args.out_dir / f"pretrain_{args.corpus}.json", args, final, history)
+        print(*final_lines(final), sep="\n")
+        print(f"written to {args.out_dir}: {args.corpus}.pth, pretrain_{args.corpus}.json, samples_{args.corpus}.txt")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = script_parser(__doc__, __file__)
+    corpora = "stories: children's books; code: the standard library of this Python; toy: made up here"
+    parser.add_argument("--corpus", default="stories", choices=list(RECIPES), help=corpora)
+    add_training_flags(parser, batch_size=None, lr=None, max_steps=5000)
+    add_data_flag(parser)
+    parser.add_argument("--megabytes", type=amount, default=1000.0, help="how much of the corpus is read at most")
+    parser.add_argument("--tokenizer", type=Path, help="a file of tokenizer_train.py; None: one is learned")
+    parser.add_argument("--vocab_size", type=positive, default=4096, help="tokens of the tokenizer that is learned")
+    parser.add_argument("--length", type=positive, default=512, help="tokens of a window")
+    parser.add_argument("--depth", type=positive, default=6, help="the dial: layers; what is None below follows it")
+    for name, what in SIZES.items():
+        parser.add_argument(f"--{name}", type=positive, help=what)
+    parser.add_argument("--dropout", type=share, default=0.0, help="share of activations that are left out")
+    parser.add_argument("--optimizer", default="muon", choices=["adamw", "muon"], help="muon: for matrices alone")
+    parser.add_argument("--weight_decay", type=amount, default=0.1, help="of matrices, times the rate, a step")
+    parser.add_argument("--schedule", default="wsd", choices=["cosine", "wsd"], help="wsd: warm up, stay, fall")
+    parser.add_argument("--warmup", type=share, default=0.02, help="share of the steps in which the rate rises")
+    parser.add_argument("--decay", type=share, default=0.4, help="share of the steps in which wsd's rate falls")
+    parser.add_argument("--accumulate", type=positive, default=1, help="parts of a batch that are computed in turn")
+    parser.add_argument("--checkpointing", action="store_true", help="less memory: compute activations twice")
+    parser.add_argument("--clip", type=amount, default=1.0, help="longest norm of the gradients")
+    parser.add_argument("--ema", type=share, default=0.0, help="decay of the weights' running average; 0: none")
+    parser.add_argument("--save_every", type=positive, default=250, help="steps between saved states")
+    parser.add_argument("--ngram_order", type=positive, default=6, help="bytes of the n-grams to compare with")
+    parser.add_argument("--n_sampled", type=positive, default=250, help="tokens of a sample at most")
+    parser.add_argument("--temperature", type=amount, default=0.8, help="of the samples")
+    return parser
+
+
+SIZES = {
+    "d_model": "width; None: 40 a layer",
+    "n_layers": "layers; None: --depth",
+    "n_heads": "heads of queries; None: as many as layers",
+    "n_kv_heads": "heads of keys and values; None: about a third",
+    "d_ff": "inner width of the feed-forward network; None: 8/3 of the width",
+}
+
+
+def dial(args: argparse.Namespace, n_tokens: int) -> tuple[ModelConfig, float, int]:
+    """Return the config, the learning rate and the batch size that belong to a depth, but for flags that say otherwise.
+
+    A deeper model is wider, needs smaller steps and can use larger batches.
+    """
+    depth = args.n_layers or args.depth
+    n_heads = args.n_heads or depth
+    d_model = args.d_model or 40 * depth
+    n_kv_heads = args.n_kv_heads or max(
+        n for n in range(1, n_heads + 1) if n_heads % n == 0 and n <= max(1, n_heads / 3)
+    )
+    d_ff = args.d_ff or 16 * round(d_model * 8 / 3 / 16)
+    sizes = {"d_model": d_model, "n_layers": depth, "n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_ff": d_ff}
+    config = ModelConfig(n_tokens, max_length=args.length, dropout=args.dropout, **sizes)
+    lr = 0.003 * (6 / args.depth) ** 0.5 if args.lr is None else args.lr
+    return config, lr, args.batch_size or 4 * max(2, round(16 * args.depth / 6 / 4))
+
+
+def load_tokenizer(path: Path | None, documents: list[str], vocab_size: int, folder: Path) -> ByteTokenizer:
+    """Return the tokenizer at `path`, or one that the documents teach.
+
+    Raises:
+        UserError: it has no token for the end of a text.
+    """
+    if path is None:
+        return cached_tokenizer(documents, vocab_size, folder)
+    tokenizer = ByteTokenizer.load(path)
+    if END_OF_TEXT not in tokenizer.special:
+        raise UserError(f"{path} has no token {END_OF_TEXT}, with which documents are joined")
+    return tokenizer
+
+
+def check_shares(batch_size: int, accumulate: int) -> None:
+    """Raise a UserError unless the batch can be shared equally."""
+    if batch_size % (accumulate * world_size()):
+        raise UserError(f"--batch_size {batch_size} is not {world_size()} processes times --accumulate {accumulate}")
+
+
+def len_utf8(documents: list[str]) -> int:
+    return sum(len(utf8(document)) for document in documents)
+
+
+def make_factor(schedule: str, steps: int, warmup_share: float, decay_share: float) -> Factor:
+    """Return the share of the peak rate at each step."""
+    if schedule == "wsd":
+        return warmup_stable_decay(steps, warmup_share, decay_share)
+    warmup_steps = round(warmup_share * steps)
+    return warmup(cosine(steps - warmup_steps), warmup_steps)
+
+
+def train(
+    args: argparse.Namespace,
+    config: ModelConfig,
+    lr: float,
+    batch_size: int,
+    windows: Windows,
+    tokenizer: ByteTokenizer,
+    validation: list[str],
+    train_bytes: int,
+) -> tuple[LanguageModel, list[dict], float]:
+    """Train, and save the state every so many steps; return the model (with --ema its average), history and seconds."""
+    set_seed(args.seed)
+    model = LanguageModel(config).to(args.device)
+    model.checkpointing = args.checkpointing
+    optimizers = make_optimizers(model, args.optimizer, lr, args.weight_decay)
+    factor = make_factor(args.schedule, args.max_steps, args.warmup, args.decay)
+    schedules = [Schedule(optimizer, factor) for optimizer in optimizers]
+    ema, timer = EMA(model, args.ema), Timer()
+    parts = {"model": model, "ema": ema, "timer": timer}
+    parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
+    parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
+    path = args.out_dir / f"state_{args.corpus}.pth"
+    done, history = load_state(path, args.flags, parts) if args.resume else (0, [])
+
+    bytes_per_token = train_bytes / sum(map(len, windows.shards))
+    work = 3 * operations_to_read(model, args.length / 2)  # of each token
+    peak = peak_speed(args.device, args.amp) * world_size()
+    summed, since, clock = torch.zeros((), device=args.device), done, Timer()
+    for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step", disable=rank() > 0):
+        # batch: the step's number alone tells which windows; each process takes its share of the rows
+        inputs, targets = (x[rank() :: world_size()] for x in windows.batch(step * batch_size, batch_size))  # (B, T)
+        set_seed(args.seed + STRIDE * step + rank())  # of the dropout
+        model.train()
+        model.zero_grad()
+        parts_of_batch = zip(inputs.chunk(args.accumulate), targets.chunk(args.accumulate), strict=True)
+        for x, y in parts_of_batch:
+            x, y = x.to(args.device), y.to(args.device)  # (b, T)
+
+            # forward: logits (b, T, V)
+            with autocast(args.device, args.amp):
+                logits = model(x)
+
+            # loss: this part's share of the batch's mean
+            loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten(), reduction="sum")  # of (b T, V), (b T,)
+            loss = loss / (batch_size * args.length)
+
+            # backward: gradients add up
+            loss.backward()
+            summed += loss.detach()
+        sum_gradients_(model.parameters())
+        clip_by_norm_(model.parameters(), args.clip)
+
+        # step
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        if args.ema:
+            ema.update(model)
+
+        # log and save
+        if (step + 1) % args.save_every == 0 or step + 1 == args.max_steps:
+            mean = world_size() * average(summed).item() / (step + 1 - since)
+            check_finite(mean, step + 1)
+            speed = (step + 1 - since) * batch_size * args.length / clock.seconds
+            row = {"step": step + 1, "train_loss": mean, "train_bits_per_byte": mean / LN2 / bytes_per_token}
+            row |= {"lr": lr * factor(step), "tokens_per_second": speed, "peak_flops": peak, "mfu": speed * work / peak}
+            if rank() == 0:
+                averaged = ema.model if args.ema else model
+                some = cut(validation, LOOKED_AT)
+                row["validation_bits_per_byte"] = bits_per_byte(averaged, tokenizer, some, args.length)
+                row["seconds"] = timer.seconds
+                save_state(path, args.flags, step + 1, [*history, row], parts)
+                tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()), file=sys.stderr)
+            history.append(row)
+            summed, since, clock = torch.zeros_like(summed), step + 1, Timer()
+    return (ema.model if args.ema else model).eval(), history, timer.seconds
+
+
+def measure(model: LanguageModel, tokenizer: ByteTokenizer, corpus: Corpus, length: int, ngram_order: int) -> dict:
+    """Return the figures on the held-out documents, and what those programs reach that know no model like this."""
+    learned, text = (b"".join(map(utf8, documents)) for documents in corpus)
+    return {
+        "bits_per_byte": bits_per_byte(model, tokenizer, corpus.held_out, length),
+        "bits_per_byte_ngram": ngram_bits_per_byte(learned, text, ngram_order),
+        "ngram_order": ngram_order,
+        "bits_per_byte_xz": xz_bits_per_byte(b"", text),
+        "bits_per_byte_xz_primed": xz_bits_per_byte(learned, text),
+        "split": f"held-out documents, in windows of {length} tokens, one every {max(1, length // 2)}",
+        "held_out_bytes": len(text),
+        "held_out_documents": len(corpus.held_out),
+        "train_bytes": len(learned),
+        "train_documents": len(corpus.train),
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def write_samples(args: argparse.Namespace, model: LanguageModel, tokenizer: ByteTokenizer) -> dict[str, float]:
+    """Write the first ten samples as they come, sample i from seed i; of code, return how many of more parse."""
+    prompt, sampler = PROMPTS[args.corpus], Sampler(args.temperature)
+    ends, ids = [tokenizer.special[END_OF_TEXT]], tokenizer.encode(PROMPTS[args.corpus])
+    texts = []
+    for i in tqdm(range(N_PARSED if args.corpus == "code" else N_SHOWN), desc="samples"):
+        generator = torch.Generator().manual_seed(args.seed + i)
+        steps = generate(model, [ids], args.n_sampled, sampler, generator, ends)
+        chosen = [token for [token] in steps if token not in ends]
+        texts.append(prompt + tokenizer.decode(chosen))
+    shown = [f"--- {i} ---\n{text}\n" for i, text in enumerate(texts[:N_SHOWN])]
+    with atomic_write(args.out_dir / f"samples_{args.corpus}.txt") as temporary:
+        temporary.write_text("\n".join(shown), encoding="utf-8")
+    if args.corpus != "code":
+        return {}
+    return {"parses": sum(map(parses, texts)) / len(texts), "parses_count": len(texts)}
+
+
+if __name__ == "__main__":
+    run(main)
