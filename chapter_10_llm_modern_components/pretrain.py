@@ -4,7 +4,7 @@
     python chapter_10_llm_modern_components/pretrain.py    # on children's books: on 2 CPU cores about 70 minutes
     python chapter_10_llm_modern_components/pretrain.py --corpus code    # on your Python's standard library
     python chapter_10_llm_modern_components/pretrain.py --corpus toy    # small, without a download: a minute
-    python chapter_10_llm_modern_components/pretrain.py --depth 4    # smaller: width, heads, rate and batch go along
+    python chapter_10_llm_modern_components/pretrain.py --depth 3    # smaller: width, heads, rate and batch go along
     python chapter_10_llm_modern_components/pretrain.py --resume    # after an interruption, to the same numbers
     torchrun --nproc_per_node=2 chapter_10_llm_modern_components/pretrain.py    # each batch shared by 2 processes
 """
@@ -13,6 +13,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -65,8 +66,8 @@ from utils.tables import final_lines
 from utils.timer import Timer
 
 RECIPES = {  # defaults that suit each corpus
-    "stories": {"depth": 6, "max_steps": 5000},
-    "code": {"depth": 5, "max_steps": 5000},
+    "stories": {"depth": 5, "max_steps": 3000},
+    "code": {"depth": 4, "max_steps": 3000},
     "toy": {"depth": 2, "max_steps": 300, "vocab_size": 400, "length": 64, "save_every": 100},
 }
 TINY = {"corpus": "toy", "depth": 1, "max_steps": 4, "batch_size": 4, "accumulate": 2, "length": 16, "save_every": 2}
@@ -101,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         n_tokens = sum(map(len, windows.shards))
         final |= {"tokens_seen": seen, "train_tokens": n_tokens, "epochs": seen / n_tokens, "train_seconds": seconds}
         final |= {name: value for name, value in history[-1].items() if name not in ("step", "seconds", "lr")}
+        final |= {name: median(row[name] for row in history) for name in ("tokens_per_second", "mfu")}
         final |= {"processes": world_size(), "lr": lr, "batch_size": batch_size, "window": args.length}
         final |= write_samples(args, model, tokenizer)
         save_model(args.out_dir / f"{args.corpus}.pth", model, config, final | {"tokenizer": tokenizer.to_plain()})
@@ -113,13 +115,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
     corpora = "stories: children's books; code: the standard library of this Python; toy: made up here"
     parser.add_argument("--corpus", default="stories", choices=list(RECIPES), help=corpora)
-    add_training_flags(parser, batch_size=None, lr=None, max_steps=5000)
+    add_training_flags(parser, batch_size=None, lr=None, max_steps=3000)
     add_data_flag(parser)
     parser.add_argument("--megabytes", type=amount, default=1000.0, help="how much of the corpus is read at most")
     parser.add_argument("--tokenizer", type=Path, help="a file of tokenizer_train.py; None: one is learned")
     parser.add_argument("--vocab_size", type=positive, default=4096, help="tokens of the tokenizer that is learned")
     parser.add_argument("--length", type=positive, default=512, help="tokens of a window")
-    parser.add_argument("--depth", type=positive, default=6, help="the dial: layers; what is None below follows it")
+    parser.add_argument("--depth", type=positive, default=5, help="the dial: layers; what is None below follows it")
     for name, what in SIZES.items():
         parser.add_argument(f"--{name}", type=positive, help=what)
     parser.add_argument("--dropout", type=share, default=0.0, help="share of activations that are left out")
@@ -140,10 +142,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 SIZES = {
-    "d_model": "width; None: 40 a layer",
+    "d_model": "width; None: 64 a head",
     "n_layers": "layers; None: --depth",
-    "n_heads": "heads of queries; None: as many as layers",
-    "n_kv_heads": "heads of keys and values; None: about a third",
+    "n_heads": "heads of queries; None: 0.8 a layer",
+    "n_kv_heads": "heads of keys and values; None: half of those",
     "d_ff": "inner width of the feed-forward network; None: 8/3 of the width",
 }
 
@@ -153,17 +155,20 @@ def dial(args: argparse.Namespace, n_tokens: int) -> tuple[ModelConfig, float, i
 
     A deeper model is wider, needs smaller steps and can use larger batches.
     """
-    depth = args.n_layers or args.depth
-    n_heads = args.n_heads or depth
-    d_model = args.d_model or 40 * depth
-    n_kv_heads = args.n_kv_heads or max(
-        n for n in range(1, n_heads + 1) if n_heads % n == 0 and n <= max(1, n_heads / 3)
-    )
+    n_heads = args.n_heads or max(1, round(0.8 * args.depth))
+    n_kv_heads = args.n_kv_heads or max(n for n in range(1, max(1, n_heads // 2) + 1) if n_heads % n == 0)
+    d_model = args.d_model or 64 * n_heads
     d_ff = args.d_ff or 16 * round(d_model * 8 / 3 / 16)
-    sizes = {"d_model": d_model, "n_layers": depth, "n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_ff": d_ff}
+    sizes = {
+        "d_model": d_model,
+        "n_layers": args.n_layers or args.depth,
+        "n_heads": n_heads,
+        "n_kv_heads": n_kv_heads,
+        "d_ff": d_ff,
+    }
     config = ModelConfig(n_tokens, max_length=args.length, dropout=args.dropout, **sizes)
-    lr = 0.003 * (6 / args.depth) ** 0.5 if args.lr is None else args.lr
-    return config, lr, args.batch_size or 4 * max(2, round(16 * args.depth / 6 / 4))
+    lr = 0.003 * (5 / args.depth) ** 0.5 if args.lr is None else args.lr
+    return config, lr, args.batch_size or 4 * max(2, round(0.8 * args.depth))
 
 
 def load_tokenizer(path: Path | None, documents: list[str], vocab_size: int, folder: Path) -> ByteTokenizer:

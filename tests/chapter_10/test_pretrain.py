@@ -1,0 +1,166 @@
+"""Pre-training: killed and resumed equals uninterrupted, two processes equal one, and bits per byte are what they say.
+预训练：被杀后恢复与不中断一致，两个进程等同一个，每字节比特数名副其实。
+"""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from chapter_10_llm_modern_components import pretrain as script
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.data import SPECIAL, utf8
+from chapter_10_llm_modern_components.measuring import bits_per_byte, parses, xz_bits_per_byte
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.shipped import load_writer
+from tests.conftest import ROOT
+from utils.errors import UserError
+
+CPU = torch.device("cpu")
+TINY = ["--dry_run", "--device", "cpu", "--amp", "off"]
+TIMES = {"seconds", "tokens_per_second", "mfu", "peak_flops"}
+
+
+def read(folder):
+    return json.loads((folder / "pretrain_toy.json").read_text(encoding="utf-8"))
+
+
+def losses(folder):
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in read(folder)["history"]]
+
+
+def weights(folder):
+    return torch.load(folder / "toy.pth", weights_only=True)["weights"]
+
+
+def run_with_kills(flags, kills, monkeypatch):
+    """Run the script; after the first, third, fifth ... state that is saved it is interrupted and resumed."""
+    save, saved = script.save_state, []
+
+    def save_and_stop(*args):
+        save(*args)
+        saved.append(args)
+        if len(saved) % 2 and len(saved) < 2 * kills:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "save_state", save_and_stop)
+    for _ in range(kills):
+        with pytest.raises(KeyboardInterrupt):
+            script.main(flags)
+        torch.rand(3)  # whatever the generators have been used for meanwhile
+        flags = [*flags, "--resume"]
+    script.main(flags)
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
+    """To the last bit, with dropout, an average and windows of more than one epoch; once by a real kill -9."""
+    whole, parts, killed = tmp_path / "whole", tmp_path / "parts", tmp_path / "killed"
+    flags = [*TINY, "--max_steps", "44", "--save_every", "4", "--dropout", "0.1", "--batch_size", "6", "--lr", "0.01"]
+    script.main([*flags, "--out_dir", str(whole)])
+    assert read(whole)["final"]["epochs"] > 1
+    first, last = (losses(whole)[i]["train_loss"] for i in (0, -1))
+    assert last < 0.8 * first, "it learns"
+
+    command = [sys.executable, ROOT / "chapter_10_llm_modern_components/pretrain.py", *flags, "--out_dir", killed]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (killed / "state_toy.pth").exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and not (killed / "toy.pth").exists()
+    script.main([*flags, "--out_dir", str(killed), "--resume"])
+
+    run_with_kills([*flags, "--out_dir", str(parts)], 3, monkeypatch)
+    for folder in (killed, parts):
+        assert losses(folder) == losses(whole)
+        assert all(torch.equal(tensor, weights(folder)[name]) for name, tensor in weights(whole).items())
+    with pytest.raises(UserError, match="--dropout 0.1"):
+        script.main([*TINY, "--out_dir", str(parts), "--resume"])
+
+
+def train_as_one_of_two(process, port, flags, folder):
+    """What each of the two processes does: the script, and keep what it prints."""
+    own = {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2"}
+    os.environ.update(own, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    with (folder / f"printed_{process}.txt").open("w") as file, redirect_stdout(file):
+        script.main(flags)
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return str(server.getsockname()[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="two processes meet through a store that Windows builds may lack")
+def test_two_processes_train_as_one(tmp_path, quick_processes):
+    """And so does one that keeps all activations and computes each batch at once."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    mp.spawn(train_as_one_of_two, (free_port(), [*TINY, "--out_dir", str(two)], tmp_path), nprocs=2)
+    printed = [(tmp_path / f"printed_{process}.txt").read_text() for process in (0, 1)]
+    assert "bits_per_byte" in printed[0] and not printed[1], "the first process alone prints"
+    script.main([*TINY, "--out_dir", str(one), "--accumulate", "1"])
+    for ours, theirs in zip(losses(one), losses(two), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    assert read(two)["final"]["processes"] == 2
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return LanguageModel(ModelConfig(256 + 1 + len(SPECIAL), d_model=8, n_layers=1, n_heads=2, d_ff=8, max_length=16))
+
+
+def test_bits_per_byte_are_of_the_whole_text(model):
+    """A text that fits into a window is read at once; a longer one's tokens see at least half a window."""
+    tokenizer = ByteTokenizer([(97, 98)], SPECIAL)
+    for text in ("abé", "ab" * 20 + "c"):
+        ids = [tokenizer.special["<|endoftext|>"], *tokenizer.encode(text)]
+        total, length = 0.0, 16
+        for place in range(1, len(ids)):
+            window = max(0, -(-(place - length) // 8)) * 8  # the first that the token lies in
+            window = min(window, max(0, len(ids) - 1 - length))
+            logits = model(torch.tensor([ids[window:place]]))[0, -1]
+            total -= logits.log_softmax(0)[ids[place]].item() / math.log(2)
+        assert bits_per_byte(model, tokenizer, [text], length) == pytest.approx(total / len(utf8(text)), rel=1e-5)
+
+
+def test_what_xz_has_seen_costs_it_little():
+    text = bytes(torch.randint(256, (4000,), generator=torch.Generator().manual_seed(0)).tolist())
+    assert xz_bits_per_byte(b"", text) > 8 and xz_bits_per_byte(text, text) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("def f():\n    return 1\n", True), ("def f(:\n", False), ("x = 1\n" * 10 + "(", True)]
+)
+def test_ten_lines_parse(text, expected):
+    assert parses(text) is expected
+
+
+@pytest.mark.parametrize(("corpus", "megabytes"), [("stories", 11), ("code", 8)])
+def test_the_recipes_models_are_small_enough(corpus, megabytes):
+    parser = script.build_parser()
+    parser.set_defaults(**script.RECIPES[corpus])
+    args = parser.parse_args([])
+    config, _, _ = script.dial(args, args.vocab_size)
+    with torch.device("meta"):
+        count = sum(p.numel() for p in LanguageModel(config).parameters())
+    assert count <= 5_000_000 and 2 * count + 100_000 <= megabytes * 1e6
+
+
+def test_the_file_writes_by_itself_and_mistakes_are_told(tmp_path, complaint):
+    script.main([*TINY, "--max_steps", "2", "--out_dir", str(tmp_path)])
+    writer = load_writer(tmp_path / "toy.pth", CPU)
+    assert [*writer.tokenizer.special] == SPECIAL and len(writer.end_tokens) == 2
+    assert (tmp_path / "samples_toy.txt").read_text(encoding="utf-8").count("--- ") == 10
+    ByteTokenizer([], []).save(tmp_path / "plain.json")
+    assert "<|endoftext|>" in complaint(script.main, *TINY, "--tokenizer", tmp_path / "plain.json")
+    assert "--batch_size 3" in complaint(script.main, *TINY, "--batch_size", 3)
