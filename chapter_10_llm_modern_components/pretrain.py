@@ -159,14 +159,10 @@ def dial(args: argparse.Namespace, n_tokens: int) -> tuple[ModelConfig, float, i
     n_kv_heads = args.n_kv_heads or max(n for n in range(1, max(1, n_heads // 2) + 1) if n_heads % n == 0)
     d_model = args.d_model or 64 * n_heads
     d_ff = args.d_ff or 16 * round(d_model * 8 / 3 / 16)
-    sizes = {
-        "d_model": d_model,
-        "n_layers": args.n_layers or args.depth,
-        "n_heads": n_heads,
-        "n_kv_heads": n_kv_heads,
-        "d_ff": d_ff,
-    }
-    config = ModelConfig(n_tokens, max_length=args.length, dropout=args.dropout, **sizes)
+    sizes = {"d_model": d_model, "n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_ff": d_ff}
+    config = ModelConfig(
+        n_tokens, max_length=args.length, dropout=args.dropout, n_layers=args.n_layers or args.depth, **sizes
+    )
     lr = 0.003 * (5 / args.depth) ** 0.5 if args.lr is None else args.lr
     return config, lr, args.batch_size or 4 * max(2, round(0.8 * args.depth))
 

@@ -78,8 +78,8 @@ def best_order(train: Tensor, ids: Tensor, n_tokens: int, highest: int = 9) -> t
 def _codes(ids: Tensor, n_tokens: int, n: int) -> Tensor:
     """Return each window of n tokens along the last axis as one number, (..., T - n + 1)."""
     count = ids.shape[-1] - n + 1
-    codes = ids[..., :count]
-    for i in range(1, n):  # Horner's rule: no table of all windows, which for a long text would not fit into memory
+    codes = torch.zeros((), dtype=ids.dtype)
+    for i in range(n):  # Horner's rule: no table of all windows, which for a long text would not fit into memory
         codes = codes * n_tokens + ids[..., i : i + count]
     return codes
 
