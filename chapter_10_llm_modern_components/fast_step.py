@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from chapter_09_efficient_attention.rope import turn
 from chapter_10_llm_modern_components.model import Block, Caches, LanguageModel
+from chapter_10_llm_modern_components.quantization import FourBitLinear, Int8Linear
 
 
 @torch.no_grad()
@@ -31,11 +32,12 @@ def transpose_weights_(model: nn.Module) -> None:
 def make_step(model: LanguageModel, caches: Caches, n_padding: Tensor | None = None) -> Callable[[Tensor], Tensor]:
     """Return what takes a token of each sequence, (B,), and returns the logits (B, V) of the next.
 
-    Padded texts, and models that are no plain Llama, go through the modules.
+    Padded texts, and models that are no plain Llama or are quantized, go through the modules.
     """
     c = model.config
     plain = c.norm == "rms" and c.positions == "rope" and c.activation == "swiglu"
-    if plain and n_padding is None and not (c.bias or c.qk_norm or c.n_experts):
+    packed = any(isinstance(module, (FourBitLinear, Int8Linear)) for module in model.modules())
+    if plain and n_padding is None and not (c.bias or c.qk_norm or c.n_experts or packed):
         return FastStep(model, caches)
     return lambda tokens: model(tokens[:, None], caches, n_padding)[:, 0]
 

@@ -7,6 +7,8 @@ B begins at zero, so the model begins as it was. Afterwards B A can be added to 
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +43,7 @@ class LoRALinear(nn.Module):
         like = base.weight  # for its device and precision
         self.a = nn.Parameter(torch.randn(rank, base.in_features).to(like) / math.sqrt(base.in_features))
         self.b = nn.Parameter(torch.zeros(base.out_features, rank).to(like))
-        self.merged = False
+        self.merged, self.active = False, True
 
     def update(self) -> Tensor:
         """Return (out, in), what is added to the frozen weights."""
@@ -50,12 +52,14 @@ class LoRALinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The weights (out, in) with which the layer computes."""
-        return self.base.weight if self.merged else self.base.weight + self.update()
+        return self.base.weight + self.update() if self.active and not self.merged else self.base.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) -> (..., out); the thin matrices one after the other, their product is never formed."""
         y = self.base(x)
-        return y if self.merged else y + self.scale * (x @ self.a.T @ self.b.T)  # (..., r) in between
+        if self.merged or not self.active:
+            return y
+        return y + self.scale * (x @ self.a.T @ self.b.T)  # (..., r) in between
 
     @torch.no_grad()
     def merge_(self, sign: int = 1) -> None:
@@ -97,6 +101,25 @@ def unmerge_(model: nn.Module) -> None:
         layer.merge_(sign=-1)
 
 
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Let the model compute as before its adapters for a while: the reference of DPO and PPO, which needs no copy.
+
+    Raises:
+        ValueError: the updates are merged into the weights.
+    """
+    layers = lora_layers(model).values()
+    if any(layer.merged for layer in layers):
+        raise ValueError("the adapters are merged into the weights: unmerge them first")
+    for layer in layers:
+        layer.active = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.active = True
+
+
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the matrices A and B of all layers by name: all that a training has changed, and needs to save."""
     return {f"{name}.{part}": getattr(layer, part) for name, layer in lora_layers(model).items() for part in "ab"}
@@ -116,6 +139,17 @@ def load_adapter_(model: nn.Module, state: dict[str, Tensor]) -> None:
         raise ValueError("the adapters are merged into the weights: unmerge them first")
     for name, tensor in own.items():
         tensor.copy_(state[name])
+
+
+class AdaptedModel:
+    """What an adapter's file is read into: a model, which gets its adapters when their weights are there."""
+
+    def __init__(self, model: nn.Module, config: LoRAConfig):
+        self.model, self.config = model, config
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        add_lora_(self.model, self.config)
+        load_adapter_(self.model, state)
 
 
 def trained_share(model: nn.Module) -> float:

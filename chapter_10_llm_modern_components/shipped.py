@@ -11,8 +11,9 @@ from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.fast_step import transpose_weights_
 from chapter_10_llm_modern_components.hf_compat import read_folder
 from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
+from chapter_10_llm_modern_components.lora import AdaptedModel, LoRAConfig
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
-from utils.checkpoint import load_model
+from utils.checkpoint import load_model, read_model
 from utils.errors import UserError
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
@@ -59,6 +60,15 @@ def load_writer(path: Path | None, device: torch.device) -> Writer:
         raise UserError(f"{path}: its tokenizer has {len(writer.tokenizer)} tokens, more than its model's {n_tokens}")
     transpose_weights_(writer.model)
     return writer
+
+
+def load_adapter(path: Path, model: LanguageModel) -> dict:
+    """Give a model the adapters at `path`, which a training with LoRA has written; return the facts about them.
+
+    Raises:
+        UserError: the file is missing, damaged, or another model's.
+    """
+    return read_model(path, lambda config: AdaptedModel(model, LoRAConfig(**config)))[1]
 
 
 def untrained(device: torch.device) -> Writer:

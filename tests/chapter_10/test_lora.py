@@ -20,11 +20,15 @@ from chapter_10_llm_modern_components.lora import (
     merge_,
     trained_share,
     unmerge_,
+    without_adapters,
 )
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.quantization import FORMATS, quantize_
 from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.shipped import load_adapter
 from tests.chapter_09.parity import check_equal, random
+from utils.checkpoint import round_to_half, write_model
+from utils.errors import UserError
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [5, 9, 0, 1, 1]])
 
@@ -116,16 +120,38 @@ def test_adapters_learn_on_a_frozen_base_of_any_precision(number_format):
             merge_(model)
 
 
-def test_only_the_adapters_are_saved(tmp_path):
+def test_the_model_before_its_adapters_is_the_reference():
     model = tiny()
-    base = copy.deepcopy(model)
+    before = model(IDS)
     add_lora_(model, LoRAConfig(rank=2))
     disturb_(model)
-    torch.save(adapter_state(model), tmp_path / "adapter.pt")
-    add_lora_(base, LoRAConfig(rank=2))
-    load_adapter_(base, torch.load(tmp_path / "adapter.pt", weights_only=True))
+    after = model(IDS)
+    with without_adapters(model):
+        assert torch.equal(model(IDS), before)
+        assert torch.equal(
+            lora_layers(model)["blocks.0.attention.out_proj"].weight, model.blocks[0].attention.out_proj.base.weight
+        )
+    assert torch.equal(model(IDS), after)
+    merge_(model)
+    with pytest.raises(ValueError, match="unmerge them first"), without_adapters(model):
+        pass
+
+
+def test_only_the_adapters_are_saved(tmp_path):
+    model, config = tiny(), LoRAConfig(rank=2)
+    round_to_half(model)
+    base, damaged = copy.deepcopy(model), copy.deepcopy(model)
+    add_lora_(model, config)
+    disturb_(model)
+    round_to_half(model)
+    path = tmp_path / "adapter.pth"
+    write_model(path, {name: t.half() for name, t in adapter_state(model).items()}, config, {"task": "none"})
+    assert load_adapter(path, base) == {"task": "none"}
     assert torch.equal(model(IDS), base(IDS))
     assert set(adapter_state(model)) == {name for name, p in model.named_parameters() if p.requires_grad}
+    write_model(path, dict(list(adapter_state(model).items())[1:]), config, {})
+    with pytest.raises(UserError, match="holds another model"):
+        load_adapter(path, damaged)
     other = tiny()
     add_lora_(other, LoRAConfig(rank=3))
     with pytest.raises(ValueError, match="of another rank"):

@@ -2,11 +2,15 @@
 低位权重：档位由推导得出，编码取最近档，打包无损，层的输出等于取整后权重的输出，字节数如实统计。
 """
 
+import json
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from chapter_10_llm_modern_components.corpora import toy
 from chapter_10_llm_modern_components.decoding import generate
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.quantization import (
@@ -23,7 +27,9 @@ from chapter_10_llm_modern_components.quantization import (
     stored_bytes,
     unpack_nibbles,
 )
+from chapter_10_llm_modern_components.quantize import main
 from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.shipped import UNTRAINED, load_writer
 
 PUBLISHED = """-1.0 -0.6961928009986877 -0.5250730514526367 -0.39491748809814453
 -0.28444138169288635 -0.18477343022823334 -0.09105003625154495 0.0
@@ -143,3 +149,19 @@ def test_mistakes_are_named():
         layer_maker("fp4", 64)
     with pytest.raises(ValueError, match="no layer named qkv_proj"):
         quantize_(nn.Linear(2, 2), "int8")
+
+
+def test_the_script_measures_what_it_says(tmp_path):
+    main(["--dry_run", "--out_dir", str(tmp_path), "--group_sizes", "4", "8"])
+    results = json.loads((tmp_path / "quantization.json").read_text(encoding="utf-8"))
+    final, rows = results["final"], {row["format"]: row for row in results["history"]}
+    assert list(rows) == ["float16", "int8", "int4_4", "nf4_4", "int4_8", "nf4_8"]
+    assert all(final[f"{key}_{name}"] == row[key] for name, row in rows.items() for key in row if key != "format")
+    writer = load_writer(UNTRAINED, torch.device("cpu"))
+    assert final["quantized_weights"] == sum(p.numel() for p in writer.model.blocks[0].parameters()) - 2 * 8
+    assert final["bytes_float16"] > final["bytes_int8"] > final["bytes_nf4_4"] > final["bytes_nf4_8"]
+    assert 0 == final["relative_error_float16"] < final["relative_error_int8"] < final["relative_error_nf4_4"]
+    texts = [torch.tensor(writer.tokenizer.encode(text)[:40]) for text in toy().held_out]
+    vocabulary = math.log(len(writer.tokenizer))
+    assert final["held_out_tokens"] == sum(len(ids) - 1 for ids in texts)
+    assert all(abs(row["loss"] - vocabulary) < 0.2 for row in rows.values()), "nothing was learned"
