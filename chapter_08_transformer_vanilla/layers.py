@@ -22,7 +22,7 @@ KeysValues = tuple[Tensor, Tensor]  # each (B, H, S, D/H)
 
 
 class FeedForward(nn.Module):
-    """f(x) = W2 relu(W1 x + b1) + b2 at each place by itself, or with GELU (Vaswani et al. 2017, equation 2)."""
+    """G(x) = W2 relu(W1 x + b1) + b2 at each place by itself, or with GELU (Vaswani et al. 2017, equation 2)."""
 
     def __init__(self, d_model: int, d_ff: int, activation: str = "relu", bias: bool = True):
         super().__init__()

@@ -23,7 +23,7 @@ def angular_frequencies(d_model: int, base: float = 10000.0) -> Tensor:
 
 
 def sinusoidal_encoding(n_positions: int, d_model: int, first: int = 0) -> Tensor:
-    """Return (n_positions, D), float64: the row of place p is sin(p w_0), cos(p w_0), sin(p w_1), cos(p w_1), ...
+    """Return (n_positions, D), float64: the row c(p) of place p is sin(p w_0), cos(p w_0), sin(p w_1), cos(p w_1), ...
 
     Vaswani et al. 2017, section 3.5; the w_i are `angular_frequencies`.
     """
@@ -33,7 +33,7 @@ def sinusoidal_encoding(n_positions: int, d_model: int, first: int = 0) -> Tenso
 
 
 def shift_matrix(distance: int, d_model: int) -> Tensor:
-    """Return the M (D, D), float64, for which M PE(p) = PE(p + distance), whatever the place p.
+    """Return the M (D, D), float64, for which M c(p) = c(p + distance), whatever the place p.
 
     It turns the i-th pair by the angle a = distance w_i, for sin(b + a) = sin b cos a + cos b sin a and
     cos(b + a) = cos b cos a - sin b sin a: a rotation that does not depend on p. So a linear map, such as attention's
