@@ -101,10 +101,10 @@ def circle(axes: Axes, distance: int) -> None:
         if place in (1, 4):
             side = {"ha": "left" if x > 0 else "right", "fontsize": 8, "color": PLACE}
             axes.text(1.3 * x, 1.16 * y - 0.02, f"({x:.2f}, {y:.2f})", va="center", **side)
-    for place, radius in ((1, 0.62), (2, 0.4)):
+    for place, radius, at in ((1, 0.62, 8), (2, 0.4, 20)):
         angles = turn * np.linspace(place, place + distance, 40)
         path = radius * np.array([np.sin(angles), np.cos(angles)])  # (2, 40)
         axes.plot(*path[:, :-2], color=DARK, linewidth=1.2)
         arrow(axes, tuple(path[:, -3]), tuple(path[:, -1]), DARK, 1.2)
-        label = radius * np.array([np.sin(angles[20]), np.cos(angles[20])])
-        axes.text(*label, f"{place} → {place + distance}", fontsize=8, ha="center", va="center", backgroundcolor="w")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        axes.text(*path[:, at], f"{place} → {place + distance}", fontsize=8, ha="center", va="center", bbox=box)

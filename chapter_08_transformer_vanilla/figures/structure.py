@@ -161,8 +161,9 @@ def cache(n_tokens: int = 5) -> Figure:
     ):
         weight_grid(axes, weights, names, names, form=None)
         axes.set(xlabel=f"keys and values\n{title}", ylabel="queries")
-    panels[1].axvspan(-0.5, n_tokens - 1.5, color=READ, alpha=0.12, linewidth=0)
-    panels[1].text((n_tokens - 2) / 2, 1, "kept", ha="center", color=READ)
+    panels[1].axvspan(-0.5, n_tokens - 1.5, ymin=1 / n_tokens, color=READ, alpha=0.12, linewidth=0)
+    note = f"of 1 to {n_tokens - 1} only keys\nand values are kept"
+    panels[1].text((n_tokens - 2) / 2, 1.5, note, ha="center", va="center", fontsize=9, color=READ)
     lengths = torch.arange(1, 31)
     panels[2].plot(lengths, lengths * (lengths + 1) // 2, color=GREY, label="without: T (T + 1) / 2")
     panels[2].plot(lengths, lengths, color=READ, label="with: T")
