@@ -1,0 +1,48 @@
+"""Ways to save memory or time leave the gradient as it is, and what memory holds is counted to the byte.
+省内存、省时间的办法不改变梯度；内存里放了什么，一个字节也不会数错。
+"""
+
+import pytest
+import torch
+
+from chapter_10_llm_modern_components.efficiency import Step, parse, relative_error
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.scaling.memory import activation_bytes, state_bytes
+
+
+@pytest.fixture
+def args():
+    return parse(["--dry_run", "--n_layers", "2", "--batch_size", "8", "--accumulate", "4"])
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch(args):
+    assert relative_error(Step("accumulation", args).gradient(), Step("plain", args).gradient()) < 1e-6
+
+
+def test_checkpointed_gradients_are_identical(args):
+    assert torch.equal(Step("checkpointing", args).gradient(), Step("plain", args).gradient())
+
+
+def test_bfloat16_gives_nearly_the_same(args):
+    assert 1e-5 < relative_error(Step("bf16", args).gradient(), Step("plain", args).gradient()) < 0.05
+
+
+def test_checkpointing_and_accumulation_need_less_memory(args):
+    args.n_layers, args.length = 6, 64
+    plain, checkpointing, accumulation = (Step(arm, args).peak() for arm in ("plain", "checkpointing", "accumulation"))
+    assert checkpointing < 0.6 * plain and accumulation < 0.6 * plain
+
+
+def test_states_are_four_numbers_a_parameter():
+    model = LanguageModel(ModelConfig(10, d_model=8, n_layers=1, n_heads=2, d_ff=8))
+    n = sum(p.numel() for p in model.parameters())
+    assert state_bytes(model) == {"weight_bytes": 4 * n, "gradient_bytes": 4 * n, "moment_bytes": 8 * n}
+
+
+def test_activations_grow_with_the_batch_and_shrink_with_checkpoints():
+    model = LanguageModel(ModelConfig(10, d_model=8, n_layers=4, n_heads=2, d_ff=16, max_length=16)).train()
+    one, two = (activation_bytes(model, batch, 16) for batch in (1, 2))
+    constant = 2 * one - two  # places, masks and the like are there once
+    assert 0 <= constant < 0.1 * one
+    model.checkpointing = True
+    assert activation_bytes(model, 2, 16) < 0.4 * two
