@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, train_tokenizer
+from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS
 from utils.errors import UserError
 from utils.file_io_util import atomic_write, write_json
 
 END_OF_TEXT = "<|endoftext|>"
-# those of a chat are learned later, but have their numbers from the start
-SPECIAL = [END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|call|>", "<|result|>"]
+SPECIAL = [END_OF_TEXT, *CHAT_TOKENS]  # those of a chat are learned later, but have their numbers from the start
 SHARD = 2**24  # tokens in a file
 STRIDE = 1_000_003  # between the seeds of two epochs
 

@@ -17,7 +17,9 @@ from chapter_06_rnn_lstm_seq.baselines.ngram import KneserNey
 from chapter_08_transformer_vanilla.tasks.lm import text_loss
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.data import END_OF_TEXT, utf8
+from chapter_10_llm_modern_components.decoding import generate
 from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.sampling import Sampler
 from utils.timer import Timer
 
 LINES = 10  # of a sample of code
@@ -47,6 +49,15 @@ def xz_bits_per_byte(learned: bytes, text: bytes) -> float:
     """Return by how many bits a byte of `text` makes the archive of `learned` longer; xz looks back 64 MiB."""
     alone, both = (len(lzma.compress(data, preset=9)) if data else 0 for data in (learned, learned + text))
     return 8 * (both - alone) / len(text)
+
+
+def sample_text(
+    model: LanguageModel, tokenizer: ByteTokenizer, prompt: str, n_tokens: int, temperature: float, seed: int
+) -> str:
+    """Return the prompt and how the model goes on, up to the end that it sets or to `n_tokens` more."""
+    generator, end = torch.Generator().manual_seed(seed), tokenizer.special[END_OF_TEXT]
+    steps = generate(model, [tokenizer.encode(prompt)], n_tokens, Sampler(temperature), generator, [end])
+    return prompt + tokenizer.decode([token for [token] in steps if token != end])
 
 
 def parses(text: str) -> bool:

@@ -7,6 +7,7 @@
     python chapter_10_llm_modern_components/pretrain.py --depth 3    # smaller: width, heads, rate and batch go along
     python chapter_10_llm_modern_components/pretrain.py --resume    # after an interruption, to the same numbers
     torchrun --nproc_per_node=2 chapter_10_llm_modern_components/pretrain.py    # each batch shared by 2 processes
+    torchrun --nproc_per_node=2 chapter_10_llm_modern_components/pretrain.py --parallel fsdp --optimizer adamw
 """
 
 import argparse
@@ -43,17 +44,18 @@ from chapter_10_llm_modern_components.data import (
     split_validation,
     utf8,
 )
-from chapter_10_llm_modern_components.decoding import generate
+from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.measuring import (
     bits_per_byte,
     ngram_bits_per_byte,
     operations_to_read,
     parses,
     peak_speed,
+    sample_text,
     xz_bits_per_byte,
 )
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.sharding import EachProcess, shard_, take_gradients_
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
 from utils.device import autocast
@@ -90,8 +92,12 @@ def main(argv: list[str] | None = None) -> None:
             learned, held_out = (cut(part, int(args.megabytes * 1e6)) for part in (learned, corpus.held_out))
             tokenizer = load_tokenizer(args.tokenizer, learned, args.vocab_size, args.out_dir)
             windows = Windows(cached_stream(learned, tokenizer, args.out_dir), args.length, args.seed)
-        config, lr, batch_size = dial(args, len(tokenizer))
+        sizes = set_sizes(args)
+        lr, batch_size = sizes.pop("lr"), sizes.pop("batch_size")
+        config = ModelConfig(len(tokenizer), max_length=args.length, dropout=args.dropout, **sizes)
         check_shares(batch_size, args.accumulate)
+        if args.parallel == "fsdp" and args.optimizer == "muon":
+            raise UserError("--parallel fsdp leaves no process a whole matrix, as Muon needs: add --optimizer adamw")
         model, history, seconds = train(args, config, lr, batch_size, windows, tokenizer, validation, len_utf8(learned))
         if rank() > 0:
             return
@@ -132,6 +138,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--decay", type=share, default=0.4, help="share of the steps in which wsd's rate falls")
     parser.add_argument("--accumulate", type=positive, default=1, help="parts of a batch that are computed in turn")
     parser.add_argument("--checkpointing", action="store_true", help="less memory: compute activations twice")
+    what = "of torchrun's processes ddp: each holds all weights; fsdp: each some rows of every matrix"
+    parser.add_argument("--parallel", default="ddp", choices=["ddp", "fsdp"], help=what)
     parser.add_argument("--clip", type=amount, default=1.0, help="longest norm of the gradients")
     parser.add_argument("--ema", type=share, default=0.0, help="decay of the weights' running average; 0: none")
     parser.add_argument("--save_every", type=positive, default=250, help="steps between saved states")
@@ -150,21 +158,11 @@ SIZES = {
 }
 
 
-def dial(args: argparse.Namespace, n_tokens: int) -> tuple[ModelConfig, float, int]:
-    """Return the config, the learning rate and the batch size that belong to a depth, but for flags that say otherwise.
-
-    A deeper model is wider, needs smaller steps and can use larger batches.
-    """
-    n_heads = args.n_heads or max(1, round(0.8 * args.depth))
-    n_kv_heads = args.n_kv_heads or max(n for n in range(1, max(1, n_heads // 2) + 1) if n_heads % n == 0)
-    d_model = args.d_model or 64 * n_heads
-    d_ff = args.d_ff or 16 * round(d_model * 8 / 3 / 16)
-    sizes = {"d_model": d_model, "n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_ff": d_ff}
-    config = ModelConfig(
-        n_tokens, max_length=args.length, dropout=args.dropout, n_layers=args.n_layers or args.depth, **sizes
-    )
-    lr = 0.003 * (5 / args.depth) ** 0.5 if args.lr is None else args.lr
-    return config, lr, args.batch_size or 4 * max(2, round(0.8 * args.depth))
+def set_sizes(args: argparse.Namespace) -> dict[str, float]:
+    """Return what the dial says, but for the flags that say otherwise."""
+    sizes = {"d_model": args.d_model, "n_layers": args.n_layers, "n_heads": args.n_heads}
+    sizes |= {"n_kv_heads": args.n_kv_heads, "d_ff": args.d_ff}
+    return dial(args.depth, **sizes, lr=args.lr, batch_size=args.batch_size)
 
 
 def load_tokenizer(path: Path | None, documents: list[str], vocab_size: int, folder: Path) -> ByteTokenizer:
@@ -213,18 +211,22 @@ def train(
     set_seed(args.seed)
     model = LanguageModel(config).to(args.device)
     model.checkpointing = args.checkpointing
-    optimizers = make_optimizers(model, args.optimizer, lr, args.weight_decay)
+    work = 3 * operations_to_read(model, args.length / 2)  # of each token
+    sharded = args.parallel == "fsdp" and world_size() > 1
+    trained = shard_(model, args.device) if sharded else model  # what this process's optimizers and average see
+    optimizers = make_optimizers(trained, args.optimizer, lr, args.weight_decay)
     factor = make_factor(args.schedule, args.max_steps, args.warmup, args.decay)
     schedules = [Schedule(optimizer, factor) for optimizer in optimizers]
-    ema, timer = EMA(model, args.ema), Timer()
-    parts = {"model": model, "ema": ema, "timer": timer}
+    ema, timer = EMA(trained, args.ema), Timer()
+    parts = {"model": trained, "ema": ema, "timer": timer}
     parts |= {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
     parts |= {f"schedule_{i}": schedule for i, schedule in enumerate(schedules)}
     path = args.out_dir / f"state_{args.corpus}.pth"
-    done, history = load_state(path, args.flags, parts) if args.resume else (0, [])
+    processes = EachProcess(parts)
+    saved = {"processes": processes} if sharded else parts
+    done, history = load_state(path, args.flags, saved) if args.resume else (0, [])
 
     bytes_per_token = train_bytes / sum(map(len, windows.shards))
-    work = 3 * operations_to_read(model, args.length / 2)  # of each token
     peak = peak_speed(args.device, args.amp) * world_size()
     summed, since, clock = torch.zeros((), device=args.device), done, Timer()
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step", disable=rank() > 0):
@@ -233,8 +235,7 @@ def train(
         set_seed(args.seed + STRIDE * step + rank())  # of the dropout
         model.train()
         model.zero_grad()
-        parts_of_batch = zip(inputs.chunk(args.accumulate), targets.chunk(args.accumulate), strict=True)
-        for x, y in parts_of_batch:
+        for x, y in zip(inputs.chunk(args.accumulate), targets.chunk(args.accumulate), strict=True):
             x, y = x.to(args.device), y.to(args.device)  # (b, T)
 
             # forward: logits (b, T, V)
@@ -248,15 +249,18 @@ def train(
             # backward: gradients add up
             loss.backward()
             summed += loss.detach()
-        sum_gradients_(model.parameters())
-        clip_by_norm_(model.parameters(), args.clip)
+        if sharded:  # they have been added up on the way
+            take_gradients_(trained, model, args.clip)
+        else:
+            sum_gradients_(model.parameters())
+            clip_by_norm_(model.parameters(), args.clip)
 
         # step
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
         if args.ema:
-            ema.update(model)
+            ema.update(trained)
 
         # log and save
         if (step + 1) % args.save_every == 0 or step + 1 == args.max_steps:
@@ -265,16 +269,21 @@ def train(
             speed = (step + 1 - since) * batch_size * args.length / clock.seconds
             row = {"step": step + 1, "train_loss": mean, "train_bits_per_byte": mean / LN2 / bytes_per_token}
             row |= {"lr": lr * factor(step), "tokens_per_second": speed, "peak_flops": peak, "mfu": speed * work / peak}
+            if sharded:
+                processes.gather()
             if rank() == 0:
-                averaged = ema.model if args.ema else model
+                averaged = processes.join(model, args.ema > 0) if sharded else ema.model if args.ema else model
                 some = cut(validation, LOOKED_AT)
                 row["validation_bits_per_byte"] = bits_per_byte(averaged, tokenizer, some, args.length)
                 row["seconds"] = timer.seconds
-                save_state(path, args.flags, step + 1, [*history, row], parts)
+                save_state(path, args.flags, step + 1, [*history, row], saved)
                 tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()), file=sys.stderr)
             history.append(row)
             summed, since, clock = torch.zeros_like(summed), step + 1, Timer()
-    return (ema.model if args.ema else model).eval(), history, timer.seconds
+    if sharded:
+        processes.gather()
+        model = processes.join(model, args.ema > 0) if rank() == 0 else model
+    return (model if sharded or not args.ema else ema.model).eval(), history, timer.seconds
 
 
 def measure(model: LanguageModel, tokenizer: ByteTokenizer, corpus: Corpus, length: int, ngram_order: int) -> dict:
@@ -297,15 +306,10 @@ def measure(model: LanguageModel, tokenizer: ByteTokenizer, corpus: Corpus, leng
 
 def write_samples(args: argparse.Namespace, model: LanguageModel, tokenizer: ByteTokenizer) -> dict[str, float]:
     """Write the first ten samples as they come, sample i from seed i; of code, return how many of more parse."""
-    prompt, sampler = PROMPTS[args.corpus], Sampler(args.temperature)
-    ends, ids = [tokenizer.special[END_OF_TEXT]], tokenizer.encode(PROMPTS[args.corpus])
-    texts = []
-    for i in tqdm(range(N_PARSED if args.corpus == "code" else N_SHOWN), desc="samples"):
-        generator = torch.Generator().manual_seed(args.seed + i)
-        steps = generate(model, [ids], args.n_sampled, sampler, generator, ends)
-        chosen = [token for [token] in steps if token not in ends]
-        texts.append(prompt + tokenizer.decode(chosen))
-    shown = [f"--- {i} ---\n{text}\n" for i, text in enumerate(texts[:N_SHOWN])]
+    seeds = range(args.seed, args.seed + (N_PARSED if args.corpus == "code" else N_SHOWN))
+    options = PROMPTS[args.corpus], args.n_sampled, args.temperature
+    texts = [sample_text(model, tokenizer, *options, seed) for seed in tqdm(seeds, desc="samples")]
+    shown = [f"--- {seed} ---\n{text}\n" for seed, text in zip(seeds, texts[:N_SHOWN], strict=False)]
     with atomic_write(args.out_dir / f"samples_{args.corpus}.txt") as temporary:
         temporary.write_text("\n".join(shown), encoding="utf-8")
     if args.corpus != "code":

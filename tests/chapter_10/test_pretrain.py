@@ -15,18 +15,22 @@ from contextlib import redirect_stdout
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch.distributed.fsdp import FSDPModule
 
 from chapter_10_llm_modern_components import pretrain as script
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.data import SPECIAL, utf8
+from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.measuring import bits_per_byte, parses, xz_bits_per_byte
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.sharding import FORCE_SUM
 from chapter_10_llm_modern_components.shipped import load_writer
 from tests.conftest import ROOT
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
 TINY = ["--dry_run", "--device", "cpu", "--amp", "off"]
+NEWER = pytest.mark.skipif(not hasattr(FSDPModule, FORCE_SUM), reason="this PyTorch cannot shard on a CPU")
 TIMES = {"seconds", "tokens_per_second", "mfu", "peak_flops"}
 
 
@@ -94,6 +98,17 @@ def train_as_one_of_two(process, port, flags, folder):
         script.main(flags)
 
 
+def die_after_the_first_state(process, port, flags, folder):
+    save = script.save_state
+
+    def save_and_die(*args):
+        save(*args)
+        os._exit(9)
+
+    script.save_state = save_and_die
+    train_as_one_of_two(process, port, flags, folder)
+
+
 def free_port():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -101,16 +116,26 @@ def free_port():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="two processes meet through a store that Windows builds may lack")
-def test_two_processes_train_as_one(tmp_path, quick_processes):
-    """And so does one that keeps all activations and computes each batch at once."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    mp.spawn(train_as_one_of_two, (free_port(), [*TINY, "--out_dir", str(two)], tmp_path), nprocs=2)
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=NEWER)])
+def test_two_processes_train_as_one(tmp_path, quick_processes, parallel):
+    """And so does one that keeps all activations and computes each batch at once; what is resumed goes on alike."""
+    one, two, parts = (tmp_path / name for name in ("one", "two", "parts"))
+    flags = [*TINY, "--optimizer", "adamw", "--lr", "0.002"]
+    half, whole = ([*flags, "--parallel", parallel, "--out_dir", str(folder)] for folder in (parts, two))
+    mp.spawn(train_as_one_of_two, (free_port(), whole, tmp_path), nprocs=2)
     printed = [(tmp_path / f"printed_{process}.txt").read_text() for process in (0, 1)]
     assert "bits_per_byte" in printed[0] and not printed[1], "the first process alone prints"
-    script.main([*TINY, "--out_dir", str(one), "--accumulate", "1"])
+    script.main([*flags, "--out_dir", str(one), "--accumulate", "1"])
     for ours, theirs in zip(losses(one), losses(two), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
     assert read(two)["final"]["processes"] == 2
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(weights(two)[name].float(), tensor.float(), atol=1e-3, rtol=0)
+    if parallel == "fsdp":
+        with pytest.raises((mp.ProcessExitedException, mp.ProcessRaisedException)):
+            mp.spawn(die_after_the_first_state, (free_port(), half, tmp_path), nprocs=2)
+        mp.spawn(train_as_one_of_two, (free_port(), [*half, "--resume"], tmp_path), nprocs=2)
+        assert losses(parts) == losses(two)
 
 
 @pytest.fixture
@@ -145,12 +170,22 @@ def test_ten_lines_parse(text, expected):
     assert parses(text) is expected
 
 
+def test_the_dial_turns_everything_and_flags_say_otherwise():
+    small, large = dial(2), dial(10)
+    assert all(
+        small[name] < large[name] for name in ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_ff", "batch_size")
+    )
+    assert small["lr"] > large["lr"]
+    assert dial(10, d_model=240, lr=0.0) == large | {"d_model": 240, "d_ff": 640, "lr": 0.0}
+
+
 @pytest.mark.parametrize(("corpus", "megabytes"), [("stories", 11), ("code", 8)])
 def test_the_recipes_models_are_small_enough(corpus, megabytes):
     parser = script.build_parser()
     parser.set_defaults(**script.RECIPES[corpus])
     args = parser.parse_args([])
-    config, _, _ = script.dial(args, args.vocab_size)
+    sizes = script.set_sizes(args)
+    config = ModelConfig(args.vocab_size, **{name: sizes[name] for name in sizes if name not in ("lr", "batch_size")})
     with torch.device("meta"):
         count = sum(p.numel() for p in LanguageModel(config).parameters())
     assert count <= 5_000_000 and 2 * count + 100_000 <= megabytes * 1e6
@@ -164,3 +199,4 @@ def test_the_file_writes_by_itself_and_mistakes_are_told(tmp_path, complaint):
     ByteTokenizer([], []).save(tmp_path / "plain.json")
     assert "<|endoftext|>" in complaint(script.main, *TINY, "--tokenizer", tmp_path / "plain.json")
     assert "--batch_size 3" in complaint(script.main, *TINY, "--batch_size", 3)
+    assert "--optimizer adamw" in complaint(script.main, *TINY, "--parallel", "fsdp")
