@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, END
 from chapter_10_llm_modern_components.fast_step import transpose_weights_
 from chapter_10_llm_modern_components.hf_compat import read_folder
 from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
@@ -18,7 +19,7 @@ from utils.errors import UserError
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 UNTRAINED = Path("untrained")  # in place of a file: a tiny model that has learnt nothing
-ENDS = ("<|endoftext|>", "<|end|>")  # special tokens with which a text, or a turn of a chat, ends
+ENDS = ("<|endoftext|>", END)  # special tokens with which a text, or a turn of a chat, ends
 
 
 @dataclass
@@ -49,6 +50,29 @@ def load_writer(path: Path | None, device: torch.device) -> Writer:
     Raises:
         UserError: there is none, it is damaged, or its tokenizer is missing or has more tokens than the model.
     """
+    writer = load_learner(path, device)
+    transpose_weights_(writer.model)
+    return writer
+
+
+def load_chat(path: Path | None, device: torch.device, learns: bool = False) -> Writer:
+    """Return a checkpoint whose tokenizer has what conversations need; None: the fine-tuned one that ships.
+
+    Args:
+        learns: it is to be trained on, so its weights lie in memory as they do in training.
+
+    Raises:
+        UserError: as `load_writer`; or it has no tokens for the turns of a conversation.
+    """
+    path = CHECKPOINTS / "sft.pth" if path is None else path
+    writer = (load_learner if learns else load_writer)(path, device)
+    if missing := sorted(set(CHAT_TOKENS) - writer.tokenizer.special.keys()):
+        raise UserError(f"{path} has no token {' '.join(missing)}: pretrain.py makes models that have, sft.py chats")
+    return writer
+
+
+def load_learner(path: Path | None, device: torch.device) -> Writer:
+    """Like `load_writer`, with the weights in memory as a training has them."""
     path = CHECKPOINTS / "pretrained.pth" if path is None else path
     if path == UNTRAINED:
         return untrained(device)
@@ -58,7 +82,6 @@ def load_writer(path: Path | None, device: torch.device) -> Writer:
     n_tokens = writer.model.config.n_tokens
     if len(writer.tokenizer) > n_tokens:
         raise UserError(f"{path}: its tokenizer has {len(writer.tokenizer)} tokens, more than its model's {n_tokens}")
-    transpose_weights_(writer.model)
     return writer
 
 
@@ -72,8 +95,8 @@ def load_adapter(path: Path, model: LanguageModel) -> dict:
 
 
 def untrained(device: torch.device) -> Writer:
-    tokenizer = ByteTokenizer([(116, 104), (256, 101)], ENDS)  # th, the
-    config = ModelConfig(len(tokenizer), d_model=8, n_layers=1, n_heads=2, d_ff=8, max_length=64)
+    tokenizer = ByteTokenizer([(116, 104), (256, 101)], [ENDS[0], *CHAT_TOKENS])  # th, the
+    config = ModelConfig(len(tokenizer), d_model=8, n_layers=1, n_heads=2, d_ff=8, max_length=400)
     return Writer(LanguageModel(config).to(device).eval(), tokenizer, [])
 
 
