@@ -12,7 +12,7 @@ from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, END
 from chapter_10_llm_modern_components.fast_step import transpose_weights_
 from chapter_10_llm_modern_components.hf_compat import read_folder
 from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
-from chapter_10_llm_modern_components.lora import AdaptedModel, LoRAConfig
+from chapter_10_llm_modern_components.lora import AdaptedModel, LoRAConfig, merge_
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
 from utils.checkpoint import load_model, read_model
 from utils.errors import UserError
@@ -55,20 +55,27 @@ def load_writer(path: Path | None, device: torch.device) -> Writer:
     return writer
 
 
-def load_chat(path: Path | None, device: torch.device, learns: bool = False) -> Writer:
-    """Return a checkpoint whose tokenizer has what conversations need; None: the fine-tuned one that ships.
-
-    Args:
-        learns: it is to be trained on, so its weights lie in memory as they do in training.
+def load_chat(path: Path | None, device: torch.device, adapter: Path | None = None) -> Writer:
+    """Return a model that answers, with an adapter that sft.py --lora has made if there is one; None: what ships.
 
     Raises:
-        UserError: as `load_writer`; or it has no tokens for the turns of a conversation.
+        UserError: as `load_writer`; or it has no tokens for the turns of a conversation; or the adapter is another's.
     """
     path = CHECKPOINTS / "sft.pth" if path is None else path
-    writer = (load_learner if learns else load_writer)(path, device)
-    if missing := sorted(set(CHAT_TOKENS) - writer.tokenizer.special.keys()):
-        raise UserError(f"{path} has no token {' '.join(missing)}: pretrain.py makes models that have, sft.py chats")
+    if path != UNTRAINED and not path.exists():
+        raise UserError(f"{path}: no such file; chapter_10_llm_modern_components/sft.py makes a model that answers")
+    writer = load_writer(path, device)
+    check_chat_tokens(writer)
+    if adapter is not None:
+        load_adapter(adapter, writer.model)
+        merge_(writer.model)
     return writer
+
+
+def check_chat_tokens(writer: Writer) -> None:
+    """Raise a UserError unless the tokenizer has the tokens of a conversation."""
+    if missing := sorted(set(CHAT_TOKENS) - writer.tokenizer.special.keys()):
+        raise UserError(f"the model has no token {' '.join(missing)}, without which there is no conversation")
 
 
 def load_learner(path: Path | None, device: torch.device) -> Writer:

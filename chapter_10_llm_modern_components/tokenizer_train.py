@@ -25,18 +25,12 @@ from chapter_10_llm_modern_components.bpe import (
     train_tokenizer,
 )
 from chapter_10_llm_modern_components.corpora import cut, load_corpus, paragraphs
+from chapter_10_llm_modern_components.data import SPECIAL
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser
 from utils.errors import UserError
 from utils.results import write_results
 from utils.tables import aligned, final_lines
 
-SPECIAL = [
-    "<|endoftext|>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|end|>",
-]  # the ends of texts, and a chat's turns
 TINY = {"corpus": "toy", "vocab_size": 300, "naive_kb": 2, "megabytes": 0.005}
 SHOWN = 12  # merges and tokens in a list
 ELSEWHERE = [

@@ -1,0 +1,149 @@
+"""Fine-tuning: a tiny model learns a few answers, a resumed run is the same run, and an adapter leaves its base alone.
+微调：小模型能学会几个回答，恢复训练与不中断完全一致，适配器不改动底座。
+"""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from chapter_08_transformer_vanilla.tasks import IGNORED
+from chapter_10_llm_modern_components import sft as script
+from chapter_10_llm_modern_components.answering import answer
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, as_chat, encode_chat, encode_prompt
+from chapter_10_llm_modern_components.grading import (
+    GREEDY,
+    answer_examples,
+    calibration,
+    confidences,
+    exact_match,
+    kl_to_reference,
+    question_prompts,
+    several_answers,
+)
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.packing import pack
+from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.shipped import load_chat
+from chapter_10_llm_modern_components.tasks import example_set
+from utils.checkpoint import save_state
+
+
+def trained_on(examples, calculator, steps):
+    torch.manual_seed(0)
+    tokenizer = ByteTokenizer([], CHAT_TOKENS)
+    model = LanguageModel(ModelConfig(len(tokenizer), d_model=48, n_layers=2, n_heads=4, d_ff=96, max_length=300))
+    packed = pack([encode_chat(tokenizer, as_chat(example, calculator)) for example in examples], 300)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(steps):
+        logits = model(packed.ids, texts=packed.texts)
+        optimizer.zero_grad()
+        F.cross_entropy(logits.flatten(0, 1), packed.targets.flatten(), ignore_index=IGNORED).backward()
+        optimizer.step()
+    return model.eval(), tokenizer
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A model that has learned six answers by heart, three of them with a call."""
+    examples = example_set(["arithmetic", "shorten"], "train", 3)
+    return examples, *trained_on(examples, calculator=True, steps=80)
+
+
+def test_a_tiny_model_learns_answers_by_heart(learned):
+    examples, model, tokenizer = learned
+    assert exact_match(model, tokenizer, examples, calculator=True) == {"arithmetic": 1.0, "shorten": 1.0}
+    replies, _ = answer_examples(model, tokenizer, examples, calculator=True)
+    called = [reply for reply in replies if tokenizer.special["<|call|>"] in reply.tokens.ids]
+    assert len(called) == 3
+    for reply, example in zip(called, examples, strict=False):
+        assert reply.tokens == encode_chat(tokenizer, as_chat(example, calculator=True))  # also what was learned
+
+
+def test_side_by_side_is_one_by_one(learned):
+    examples, model, tokenizer = learned
+    prompts = question_prompts(tokenizer, examples, calculator=True)
+    together = answer(model, tokenizer, prompts, GREEDY)
+    assert together == [answer(model, tokenizer, [prompt], GREEDY)[0] for prompt in prompts]
+
+
+def test_several_answers_at_temperature_zero_are_the_greedy_one(learned):
+    examples, model, tokenizer = learned
+    found = several_answers(model, tokenizer, examples, 2, Sampler(0))
+    assert len(set(found.values())) == 1
+    assert found["one_of_n"] == sum(exact_match(model, tokenizer, examples).values()) / 2
+
+
+@torch.no_grad()
+def test_confidence_and_kl_are_the_probabilities(learned):
+    examples, model, tokenizer = learned
+    prompts = question_prompts(tokenizer, examples[:4], calculator=True)
+    replies = answer(model, tokenizer, prompts, GREEDY)
+    for reply, found in zip(replies, confidences(model, replies), strict=True):
+        logps = model(torch.tensor([reply.tokens.ids]))[0, :-1].log_softmax(-1)
+        pairs = zip(reply.tokens.ids[1:], reply.tokens.learned[1:], strict=True)
+        wanted = sum(logps[t, token].item() for t, (token, chosen) in enumerate(pairs) if chosen)
+        assert found == pytest.approx(torch.tensor(wanted).exp().item(), rel=1e-4) and found > 0.5
+    assert kl_to_reference(model, model, replies) == 0
+    torch.manual_seed(1)
+    other = LanguageModel(model.config).eval()
+    total = count = 0
+    for reply in replies:
+        ids, chosen = torch.tensor([reply.tokens.ids]), torch.tensor(reply.tokens.learned[1:])
+        p, q = (m(ids)[0, :-1].log_softmax(-1)[chosen] for m in (model, other))
+        total, count = total + F.kl_div(q, p, reduction="sum", log_target=True).item(), count + len(p)
+    assert kl_to_reference(model, other, replies) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_calibration_is_the_distance_between_saying_and_being_right():
+    error, rows = calibration([0.85, 0.85, 0.15, 1.0], [True, False, False, True])
+    assert error == pytest.approx((0.35 * 2 + 0.15 + 0) / 4)
+    assert [row["count"] for row in rows] == [1, 2, 1]
+    assert calibration([1.0] * 5, [True] * 5)[0] == 0
+
+
+FLAGS = ["--dry_run", "--device", "cpu", "--families", "shorten", "membership"]
+
+
+def weights_of(folder, name="sft.pth"):
+    return torch.load(folder / name, weights_only=True)["weights"]
+
+
+def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    script.main([*FLAGS, "--out_dir", str(whole)])
+
+    def save_and_stop(*arguments):
+        save_state(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(script, "save_state", save_and_stop)
+        script.main([*FLAGS, "--out_dir", str(parts)])
+    script.main([*FLAGS, "--out_dir", str(parts), "--resume"])
+    first, second = weights_of(whole), weights_of(parts)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    final = json.loads((whole / "sft.json").read_text())["final"]
+    wanted = {"exact_match", "exact_match_base", "exact_match_majority", "bits_per_byte", "bits_per_byte_before"}
+    assert wanted <= final.keys() and final["by_family"].keys() == {"shorten", "membership"}
+
+
+def test_an_adapter_leaves_its_base_alone(tmp_path, complaint):
+    script.main([*FLAGS, "--out_dir", str(tmp_path)])
+    base = tmp_path / "sft.pth"
+    flags = [*FLAGS, "--base", str(base), "--lora", "--rank", "2", "--lr", "0.1", "--out_dir", str(tmp_path)]
+    script.main(flags)
+    assert json.loads((tmp_path / "sft_lora.json").read_text())["final"]["trained_share"] < 0.5
+    plain, adapted = (
+        load_chat(base, torch.device("cpu")),
+        load_chat(base, torch.device("cpu"), tmp_path / "adapter.pth"),
+    )
+    ids = torch.tensor([encode_prompt(plain.tokenizer, as_chat(example_set(["shorten"], "test", 1)[0])[:1])])
+    first, second = plain.model(ids), adapted.model(ids)
+    assert (first - second).abs().max() > 1e-6
+    assert torch.equal(plain.model.embedding.weight, adapted.model.embedding.weight)
+    assert {name.rpartition(".")[2] for name in weights_of(tmp_path, "adapter.pth")} == {"a", "b"}
+    assert "--held_out leaves nothing" in complaint(script.main, *FLAGS[:3], "--held_out", *script.FAMILIES)
+    assert "--length 9999" in complaint(script.main, *FLAGS, "--length", 9999)
