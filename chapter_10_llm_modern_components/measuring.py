@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from chapter_06_rnn_lstm_seq.baselines.ngram import KneserNey
 from chapter_08_transformer_vanilla.tasks.lm import text_loss
@@ -37,6 +38,12 @@ def bits_per_byte(model: LanguageModel, tokenizer: ByteTokenizer, documents: Seq
         nats += text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1)
         n_bytes += len(utf8(document))
     return nats / math.log(2) / n_bytes
+
+
+def mean_loss(model: LanguageModel, texts: Sequence[Tensor], length: int) -> float:
+    """Return the loss (nats a token) on the tokens (N,) of all texts but the first of each, in the same windows."""
+    losses = [text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1) for ids in texts]
+    return sum(losses) / sum(len(ids) - 1 for ids in texts)
 
 
 def ngram_bits_per_byte(learned: bytes, text: bytes, order: int) -> float:

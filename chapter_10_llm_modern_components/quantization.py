@@ -51,7 +51,7 @@ def quantize_groups(w: Tensor, levels: Tensor, group_size: int) -> tuple[Tensor,
     groups = F.pad(w, (0, -n_in % group_size)).unflatten(1, (-1, group_size))  # (out, groups, group_size)
     scales = groups.abs().amax(dim=2, keepdim=True).clamp(min=2**-24).half()  # (out, groups, 1): none is rounded to 0
     middles = ((levels[1:] + levels[:-1]) / 2).to(w)  # (15,): between two of them their own level is nearest
-    codes = torch.bucketize(groups / scales.to(w), middles)  # (out, groups, group_size)
+    codes = torch.bucketize((groups / scales.to(w)).contiguous(), middles)  # (out, groups, group_size)
     return codes.flatten(1)[:, :n_in].to(torch.uint8), scales.squeeze(2)
 
 

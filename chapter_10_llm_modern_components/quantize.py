@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from chapter_08_transformer_vanilla.tasks.lm import text_loss
 from chapter_10_llm_modern_components.corpora import load_corpus
 from chapter_10_llm_modern_components.decoding import prefill
 from chapter_10_llm_modern_components.linear_layers import PROJECTIONS
+from chapter_10_llm_modern_components.measuring import mean_loss
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.quantization import FORMATS, quantize_, stored_bytes
 from chapter_10_llm_modern_components.shipped import UNTRAINED, load_writer
@@ -97,12 +97,6 @@ def projections(model: LanguageModel) -> Tensor:
     """Return all weights that are quantized, or would be, in a row, as a layer computes with them."""
     layers = [module for name, module in model.named_modules() if name.rpartition(".")[2] in PROJECTIONS]
     return torch.cat([layer.weight.detach().flatten() for layer in layers])
-
-
-def mean_loss(model: LanguageModel, texts: list[Tensor], length: int) -> float:
-    """Return the loss (nats a token) on the tokens of all texts but the first of each."""
-    losses = [text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1) for ids in texts]
-    return sum(losses) / sum(len(ids) - 1 for ids in texts)
 
 
 def tokens_a_second(models: dict[str, LanguageModel], n_tokens: int, rounds: int) -> dict[str, float]:

@@ -1,0 +1,194 @@
+"""Let stories end well: PPO with a value head, and chapter 6's sentiment classifier as the judge.
+让故事有好结局：带价值头的 PPO，由第 6 章的情感分类器打分。
+
+    python chapter_10_llm_modern_components/ppo.py    # on 2 CPU cores about an hour
+    python chapter_10_llm_modern_components/ppo.py --kl_target 1000    # hardly held back: what then pleases the judge?
+    python chapter_10_llm_modern_components/ppo.py --resume    # after an interruption, to the same numbers
+
+A step lets the model go on from beginnings in books that it was trained on, and has each ending judged. Moving away
+from the reference costs, and the price follows how far the policy has moved. It is measured on held-out books.
+"""
+
+import argparse
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from tqdm import tqdm
+
+from chapter_03_optimization_regularization.optimizers import AdamW
+from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
+from chapter_10_llm_modern_components.corpora import load_corpus
+from chapter_10_llm_modern_components.data import STRIDE
+from chapter_10_llm_modern_components.log_probabilities import token_logps
+from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, without_adapters
+from chapter_10_llm_modern_components.policy import (
+    ActorCritic,
+    adapted_beta,
+    clipped_losses,
+    clipped_value_losses,
+    gae,
+    mean_of_tokens,
+    rewards_with_kl,
+    whiten,
+)
+from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_learner
+from chapter_10_llm_modern_components.story_endings import Judge, beginnings, load_judge, write_endings
+from utils.checkpoint import load_state, round_to_half, save_state, write_model
+from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
+from utils.device import autocast
+from utils.errors import check_finite
+from utils.file_io_util import atomic_write
+from utils.results import write_results
+from utils.seed import set_seed
+from utils.tables import final_lines
+from utils.timer import Timer
+
+CLIP_NORM = 1.0
+N_SHOWN = 10  # endings that are written
+TINY = {"model_path": UNTRAINED, "corpus": "toy", "max_steps": 3, "batch_size": 4, "n_prompt": 3, "n_tokens": 4}
+TINY |= {"save_every": 2, "n_test": 4, "rank": 2}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = begin(build_parser(), argv, dry_run=TINY)
+    writer, judge = load_learner(args.model_path, args.device), load_judge(args.device)
+    reference = deepcopy(writer.model)
+    corpus, config = load_corpus(args.corpus, args.data_root), LoRAConfig(args.rank, args.alpha)
+    prompts = beginnings(writer.tokenizer, corpus.train, args.n_prompt)
+    tested = beginnings(writer.tokenizer, corpus.held_out, args.n_prompt)
+    chosen = torch.randperm(len(tested), generator=torch.Generator().manual_seed(0))[: args.n_test].tolist()
+    tested = [tested[i] for i in chosen]
+    before, _ = measure(args, writer, reference, judge, tested)
+    history, seconds = train(args, writer, judge, prompts, config)
+    round_to_half(writer.model)
+    after, texts = measure(args, writer, reference, judge, tested)
+    final = {f"{name}_before": value for name, value in before.items()} | after
+    final |= {"split": f"beginnings of {args.n_prompt} tokens from held-out documents", "test_count": len(tested)}
+    final |= {"train_seconds": seconds, "beta": history[-1]["beta"]}
+    weights = {name: tensor.detach().half() for name, tensor in adapter_state(writer.model).items()}
+    write_model(args.out_dir / "ppo.pth", weights, config, after)
+    with atomic_write(args.out_dir / "endings.txt") as temporary:
+        temporary.write_text("\n".join(texts[:N_SHOWN]), encoding="utf-8")
+    write_results(args.out_dir / "ppo.json", args, final, history)
+    print(*final_lines(final), sep="\n")
+    print(f"written to {args.out_dir}: ppo.pth, ppo.json, endings.txt")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = script_parser(__doc__, __file__)
+    add_training_flags(parser, batch_size=64, lr=3e-4, max_steps=150)
+    add_data_flag(parser)
+    parser.add_argument("--model_path", type=Path, help="a checkpoint that writes stories; None: the one that ships")
+    parser.add_argument("--corpus", default="stories", choices=["stories", "toy"], help="where beginnings are from")
+    parser.add_argument("--n_prompt", type=positive, default=16, help="tokens of a beginning")
+    parser.add_argument("--n_tokens", type=positive, default=32, help="tokens of an ending")
+    parser.add_argument("--n_updates", type=positive, default=4, help="steps of the optimizer with the same endings")
+    parser.add_argument("--gamma", type=amount, default=1.0, help="what a reward is worth a token later")
+    parser.add_argument("--lam", type=amount, default=0.95, help="1: returns as they came, 0: the value head's word")
+    parser.add_argument("--kl_target", type=amount, default=6.0, help="nats an ending: above it KL becomes dearer")
+    parser.add_argument("--beta", type=amount, default=0.05, help="price of a nat of KL at the beginning")
+    parser.add_argument("--rank", type=positive, default=8, help="of the adapters")
+    parser.add_argument("--alpha", type=amount, default=16.0, help="adapters count alpha / rank")
+    parser.add_argument("--save_every", type=positive, default=10, help="steps between saved states")
+    parser.add_argument("--n_test", type=positive, default=200, help="held-out beginnings to measure on")
+    return parser
+
+
+class Beta:
+    """The price of KL, in a form that a training state can hold."""
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def state_dict(self) -> dict[str, float]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.value = state["value"]
+
+
+def train(
+    args: argparse.Namespace, writer: Writer, judge: Judge, prompts: list[list[int]], config: LoRAConfig
+) -> tuple[list[dict], float]:
+    """Add adapters and a value head, train them, save the state every so many steps; return history and seconds."""
+    timer, beta, sampler = Timer(), Beta(args.beta), Sampler()
+    set_seed(args.seed)
+    add_lora_(writer.model, config)
+    model = ActorCritic(writer.model).to(args.device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = AdamW(parameters, lr=args.lr, weight_decay=0.0)
+    parts, path = {"model": model, "optimizer": optimizer, "timer": timer, "beta": beta}, args.out_dir / "state.pth"
+    done, history = load_state(path, args.flags, parts) if args.resume else (0, [])
+    for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
+        # batch: beginnings, and the model's endings; the step's number alone tells which
+        generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
+        some = [prompts[i] for i in torch.randint(len(prompts), (args.batch_size,), generator=generator).tolist()]
+        ids, mask, endings = write_endings(writer, some, args.n_tokens, sampler, generator)  # (B, T), (B, T-1)
+        scores = judge.scores(endings).to(args.device)  # (B,)
+        with torch.no_grad(), autocast(args.device, args.amp):
+            logits, values = model(ids)
+            old_logps, old_values = token_logps(logits, ids), values[:, :-1].float()  # (B, T-1)
+            with without_adapters(model):
+                reference_logps = token_logps(model.policy(ids), ids)
+        rewards = rewards_with_kl(scores, old_logps, reference_logps, mask, beta.value)  # (B, T-1)
+        advantages = gae(rewards, old_values, mask, args.gamma, args.lam)
+        targets, advantages = old_values + advantages, whiten(advantages, mask)
+        for _ in range(args.n_updates):
+            # forward
+            with autocast(args.device, args.amp):
+                logits, values = model(ids)  # (B, T, V), (B, T)
+            logps, values = token_logps(logits, ids), values[:, :-1].float()  # (B, T-1)
+
+            # loss
+            policy_loss = mean_of_tokens(clipped_losses(logps, old_logps, advantages), mask)
+            value_loss = mean_of_tokens(clipped_value_losses(values, old_values, targets), mask)
+            loss = policy_loss + value_loss
+            check_finite(loss.item(), step + 1)
+
+            # backward
+            optimizer.zero_grad()
+            loss.backward()
+            clip_by_norm_(parameters, CLIP_NORM)
+
+            # step
+            optimizer.step()
+
+        # log and save
+        kl = ((old_logps - reference_logps) * mask).sum(dim=1).mean().item()  # nats an ending
+        row = {"step": step + 1, "score": scores.mean().item(), "kl": kl, "beta": beta.value}
+        row["value_loss"] = value_loss.item()
+        beta.value = adapted_beta(beta.value, kl, args.kl_target)
+        if (step + 1) % args.save_every == 0 or step + 1 == args.max_steps:
+            row["seconds"] = timer.seconds
+            tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()), file=sys.stderr)
+            save_state(path, args.flags, step + 1, [*history, row], parts)
+        history.append(row)
+    return history, timer.seconds
+
+
+@torch.no_grad()
+def measure(
+    args: argparse.Namespace, writer: Writer, reference: torch.nn.Module, judge: Judge, prompts: list[list[int]]
+) -> tuple[dict[str, float], list[str]]:
+    """Return figures on endings from held-out beginnings, and beginnings with endings."""
+    generator = torch.Generator().manual_seed(args.seed)
+    ids, mask, endings = write_endings(writer, prompts, args.n_tokens, Sampler(), generator)
+    ours, theirs = (token_logps(model(ids), ids).double() for model in (writer.model, reference))
+    words = [word for ending in endings for word in ending.split()]
+    found = {
+        "score": judge.scores(endings).mean().item(),
+        "kl": ((ours - theirs) * mask).sum(dim=1).mean().item(),  # nats an ending
+        "reference_loss": -mean_of_tokens(theirs, mask).item(),  # how unlikely the reference finds each token
+        "different_words": len(set(words)) / max(len(words), 1),
+    }
+    starts = [writer.tokenizer.decode(prompt) for prompt in prompts]
+    return found, [f"{start}|{ending}\n" for start, ending in zip(starts, endings, strict=True)]
+
+
+if __name__ == "__main__":
+    run(main)

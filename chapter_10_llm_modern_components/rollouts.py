@@ -1,0 +1,121 @@
+"""What a model tries out on questions: several replies to each, right ones and wrong ones; and pairs of the two.
+模型对每道题的多次尝试：有对有错；以及由一对一错组成的偏好对。
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from chapter_10_llm_modern_components.answering import Reply, answer
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
+from chapter_10_llm_modern_components.grading import answer_examples, by_family, mean, question_prompts
+from chapter_10_llm_modern_components.log_probabilities import token_logps
+from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.packing import Text, pad
+from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.shipped import Writer
+from chapter_10_llm_modern_components.tasks import Example, draw_example, example_set, is_right
+
+
+class Rollouts(NamedTuple):
+    """G replies to each of N questions, one question's replies behind one another."""
+
+    ids: Tensor  # (N G, T), padded at the end
+    mask: Tensor  # (N G, T-1), True where the token after was chosen by the model
+    rewards: Tensor  # (N, G)
+    replies: list[Reply]
+
+
+class Pair(NamedTuple):
+    """Two conversations that begin alike and end in a right reply and in a wrong one."""
+
+    chosen: Text
+    rejected: Text
+    own: bool  # the right reply is the model's own, too
+
+
+def draw_questions(families: Sequence[str], split: str, count: int, generator: torch.Generator) -> list[Example]:
+    """Return questions of families that are drawn, too."""
+    places = torch.randint(len(families), (count,), generator=generator).tolist()
+    return [draw_example(families[i], split, generator) for i in places]
+
+
+def try_out(
+    model: LanguageModel,
+    tokenizer: ByteTokenizer,
+    examples: Sequence[Example],
+    n_tries: int,
+    n_tokens: int,
+    sampler: Sampler,
+    generator: torch.Generator,
+) -> list[Reply]:
+    """Return `n_tries` replies to each question, of at most `n_tokens` tokens."""
+    prompts = [prompt for prompt in question_prompts(tokenizer, examples) for _ in range(n_tries)]
+    return answer(model, tokenizer, prompts, sampler, generator, n_tokens)
+
+
+def roll_out(
+    model: LanguageModel,
+    tokenizer: ByteTokenizer,
+    examples: Sequence[Example],
+    n_tries: int,
+    n_tokens: int,
+    sampler: Sampler,
+    generator: torch.Generator,
+) -> Rollouts:
+    """Return replies with their rewards, which a program can tell: 1 for a right one, 0 for a wrong one."""
+    replies = try_out(model, tokenizer, examples, n_tries, n_tokens, sampler, generator)
+    right = [is_right(examples[i // n_tries], reply.text) for i, reply in enumerate(replies)]
+    ids, chosen = pad([reply.tokens for reply in replies])
+    device = model.head.weight.device
+    rewards = torch.tensor(right, dtype=torch.float32).view(len(examples), n_tries)
+    return Rollouts(ids.to(device), chosen[:, 1:].to(device), rewards.to(device), replies)
+
+
+def find_pairs(
+    model: LanguageModel,
+    tokenizer: ByteTokenizer,
+    examples: Sequence[Example],
+    n_tries: int,
+    n_tokens: int,
+    sampler: Sampler,
+    generator: torch.Generator,
+) -> list[Pair]:
+    """Return for each question that is answered wrong at least once the first wrong reply beside the first right one.
+
+    Where none is right, the true answer stands in for it: a reply that the model would perhaps never give.
+    """
+    replies, pairs = try_out(model, tokenizer, examples, n_tries, n_tokens, sampler, generator), []
+    for i, example in enumerate(examples):
+        own = replies[n_tries * i : n_tries * (i + 1)]
+        right, wrong = ([r.tokens for r in own if is_right(example, r.text) == side] for side in (True, False))
+        if wrong:
+            truth = encode_chat(tokenizer, as_chat(example))
+            pairs.append(Pair(right[0] if right else truth, wrong[0], bool(right)))
+    return pairs
+
+
+def exact_match_by_family(
+    writer: Writer, families: Sequence[str], split: str, count: int
+) -> tuple[dict[str, float], list[Reply]]:
+    """Return how often the likeliest replies to `count` questions of each family are right, and the replies."""
+    examples = example_set(families, split, count)
+    replies, right = answer_examples(writer.model, writer.tokenizer, examples)
+    return by_family(examples, right), replies
+
+
+def before_and_after(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Return the exact match of each family and its mean, before a training and after it, as results have them."""
+    found = {f"exact_match_before_{name}": value for name, value in before.items()}
+    found |= {f"exact_match_{name}": value for name, value in after.items()}
+    return found | {"exact_match_before": mean(list(before.values())), "exact_match": mean(list(after.values()))}
+
+
+def logps_of(model: LanguageModel, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of the learned tokens of each text, as a whole (B,), and how many they are (B,)."""
+    ids, mask = (x.to(model.head.weight.device) for x in pad(texts))  # (B, T)
+    logps = token_logps(model(ids), ids).masked_fill(~mask[:, 1:], 0)  # (B, T-1)
+    return logps.sum(dim=1), mask[:, 1:].sum(dim=1)

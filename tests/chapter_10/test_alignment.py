@@ -1,0 +1,138 @@
+"""Alignment as a whole: tries become rewards and pairs, killed and resumed equals uninterrupted, GRPO learns.
+对齐流程整体：尝试变成奖励与偏好对；中断后恢复与不中断结果一致；GRPO 确实能学会。
+"""
+
+import json
+
+import pytest
+import torch
+
+from chapter_10_llm_modern_components import distill, dpo, grpo, ppo, reward, rollouts
+from chapter_10_llm_modern_components.answering import Reply
+from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
+from chapter_10_llm_modern_components.log_probabilities import token_logps
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.packing import Text
+from chapter_10_llm_modern_components.policy import clipped_losses, group_advantages, sum_of_tokens
+from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.shipped import untrained
+from chapter_10_llm_modern_components.story_endings import beginnings, load_judge, write_endings
+from chapter_10_llm_modern_components.tasks import example_set
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def writer():
+    torch.manual_seed(0)
+    return untrained(CPU)
+
+
+def say(monkeypatch, texts):
+    """Let the model reply with these texts, in turn."""
+
+    def answer(model, tokenizer, prompts, sampler, generator, n_tokens):
+        written = [tokenizer.encode(text) for text in texts]
+        tokens = [Text(p + w, [False] * len(p) + [True] * len(w)) for p, w in zip(prompts, written, strict=True)]
+        return [Reply(*pair) for pair in zip(texts, tokens, strict=True)]
+
+    monkeypatch.setattr(rollouts, "answer", answer)
+
+
+def test_right_replies_are_rewarded(writer, monkeypatch):
+    examples = example_set(["arithmetic"], "train", 2)
+    first, second = (example.answer for example in examples)
+    say(monkeypatch, [first, "no", first + "!", "none", second, " " + second])
+    batch = rollouts.roll_out(writer.model, writer.tokenizer, examples, 3, 9, Sampler(), torch.Generator())
+    assert batch.rewards.tolist() == [[1, 0, 0], [0, 1, 1]]
+    for ids, mask, reply in zip(batch.ids, batch.mask, batch.replies, strict=True):
+        assert writer.tokenizer.decode(ids[1:][mask].tolist()) == reply.text
+
+
+def test_pairs_are_a_right_reply_and_a_wrong_one(writer, monkeypatch):
+    examples = example_set(["arithmetic"], "train", 3)
+    a, b, c = (example.answer for example in examples)
+    say(monkeypatch, ["?", a, "!", a, b, b, "x", "y", "z"])
+    options = writer.model, writer.tokenizer, examples, 3, 9, Sampler(), torch.Generator()
+    both, none = rollouts.find_pairs(*options)[::2]
+    say_all = [writer.tokenizer.decode([i for i, own in zip(*text, strict=True) if own]) for text in both[:2]]
+    assert say_all == [a, "?"] and both.own
+    assert not none.own and none.chosen == encode_chat(writer.tokenizer, as_chat(examples[2]))
+
+
+def test_log_probabilities_of_texts_need_no_padding(writer):
+    texts = [Text([1, 2, 3, 4], [False, True, True, False]), Text([5, 6], [False, True])]
+    logps, lengths = rollouts.logps_of(writer.model, texts)
+    ids = [torch.tensor([text.ids]) for text in texts]
+    alone = [token_logps(writer.model(x), x)[0] for x in ids]
+    torch.testing.assert_close(logps, torch.stack([alone[0][:2].sum(), alone[1].sum()]))
+    assert lengths.tolist() == [2, 1]
+
+
+def test_endings_are_what_the_model_chose(writer):
+    prompts = beginnings(writer.tokenizer, ["the cat sat on the mat\n\nthe dog", "on\nthe hill the king"], 4)
+    assert [len(prompt) for prompt in prompts] == [4, 4, 4]
+    ids, mask, endings = write_endings(writer, prompts, 5, Sampler(), torch.Generator().manual_seed(0))
+    for row, chosen, prompt, ending in zip(ids, mask, prompts, endings, strict=True):
+        assert row[:4].tolist() == prompt and writer.tokenizer.decode(row[1:][chosen].tolist()) == ending
+    scores = load_judge(CPU).scores(["a warm and wonderful film .", "dull , stupid and boring ."])
+    assert scores[0] > 1 and scores[1] < -1
+
+
+SCRIPTS = {
+    "grpo": (grpo, "dr_grpo"),
+    "dpo": (dpo, "dpo"),
+    "reward": (reward, "reward"),
+    "ppo": (ppo, "ppo"),
+    "distill": (distill, "taught"),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_killed_and_resumed_equals_uninterrupted(name, tmp_path, monkeypatch):
+    script, model = SCRIPTS[name]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    script.main(["--dry_run", "--out_dir", str(whole)])
+    save = script.save_state
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(script, "save_state", save_and_stop)
+        script.main(["--dry_run", "--out_dir", str(parts)])
+    script.main(["--dry_run", "--out_dir", str(parts), "--resume"])
+    weights = [torch.load(folder / f"{model}.pth", weights_only=True)["weights"] for folder in (whole, parts)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][key]) for key, tensor in weights[0].items())
+    results = next(whole.glob(f"{'distill' if name == 'distill' else model}.json")).name
+    ours, theirs = (json.loads((folder / results).read_text(encoding="utf-8")) for folder in (whole, parts))
+    for rows in (ours["history"], theirs["history"], [ours["final"]], [theirs["final"]]):
+        for row in rows:
+            row.pop("seconds", None), row.pop("train_seconds", None)
+    assert ours["history"] == theirs["history"] and ours["final"] == theirs["final"]
+
+
+def test_grpo_learns_what_is_rewarded():
+    """Of 8 tokens only number 5 has a reward: by chance one in eight texts begins with it."""
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(8, d_model=16, n_layers=1, n_heads=2, d_ff=24, max_length=4))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    ids, mask = torch.zeros(32, 2, dtype=torch.long), torch.ones(32, 1, dtype=torch.bool)
+    shares = []
+    for _ in range(60):
+        with torch.no_grad():
+            p = model(ids[:, :1])[:, -1].softmax(dim=-1)  # (32, V)
+            ids[:, 1] = torch.multinomial(p, 1).squeeze(1)
+            old = token_logps(model(ids), ids)
+        rewards = (ids[:, 1] == 5).float()
+        advantages = group_advantages(rewards.view(4, 8)).view(32, 1)
+        for _ in range(2):
+            losses = clipped_losses(token_logps(model(ids), ids), old, advantages)
+            loss = sum_of_tokens(losses, mask, longest=1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        shares.append(rewards.mean().item())
+    assert sum(shares[:5]) / 5 < 0.4 and sum(shares[-5:]) / 5 > 0.95
