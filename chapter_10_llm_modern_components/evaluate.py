@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--count", type=positive, default=100, help="questions of each family")
     parser.add_argument("--calculator", action="store_true", help="tell the model that it has one")
-    parser.add_argument("--n", type=natural, default=0, help="answers that are drawn to each question; 0: none")
+    parser.add_argument("--n", type=natural, default=8, help="answers that are drawn to each question; 0: none")
     parser.add_argument("--temperature", type=amount, default=1.0, help="of these answers")
     parser.add_argument(
         "--corpus", default="none", choices=["none", "stories", "toy"], help="held-out text on which to measure too"

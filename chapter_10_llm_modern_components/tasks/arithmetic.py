@@ -46,7 +46,7 @@ class WordProblem(Family):
         "gain": (
             "{name} has {0} {things} and finds {1} more. How many {things} does {name} have now?",
             "There were {0} {things}, and {name} brought {1}. How many {things} are there?",
-            "{name} gets {0} {things} today and {1} tomorrow. How many {things} are that?",
+            "{name} gets {0} {things} today and {1} tomorrow. How many {things} is that?",
         ),
         "loss": (
             "{name} has {0} {things} and gives {1} away. How many {things} does {name} have left?",
@@ -55,7 +55,7 @@ class WordProblem(Family):
         ),
         "groups": (
             "{name} has {0} boxes with {1} {things} in each. How many {things} does {name} have?",
-            "In each of {0} bags there are {1} {things}. How many {things} are that, {name}?",
+            "In each of {0} bags there are {1} {things}. How many {things} is that, {name}?",
             "{0} children bring {name} {1} {things} each. How many {things} does {name} get?",
         ),
         "share": (

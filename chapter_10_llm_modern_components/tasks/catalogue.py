@@ -45,7 +45,7 @@ FAMILIES: dict[str, Family] = {
     "composition": Composition(),
 }
 SPLITS = "train", "validation", "test", "unseen"
-TRIES = 1000  # for each question; one in ten would do
+TRIES = 1000  # draws for a question; one in ten would do
 
 
 def draw_example(name: str, split: str, generator: torch.Generator) -> Example:
@@ -68,14 +68,18 @@ def draw_example(name: str, split: str, generator: torch.Generator) -> Example:
 
 
 def example_set(names: Sequence[str], split: str, count: int, seed: int = 0) -> list[Example]:
-    """Return `count` examples of each family, no two of the same kind and values; a seed means the same ones."""
+    """Return `count` examples of each family, no two of the same kind and values; a seed means the same ones.
+
+    Fewer, if a family has no more: that is, if a thousand draws in a row bring none that is new.
+    """
     examples = []
     for name in names:
-        generator, found = torch.Generator().manual_seed(len(FAMILIES) * seed + list(FAMILIES).index(name)), {}
-        for _ in range(TRIES * count):
-            if len(found) == count:
-                break
+        generator = torch.Generator().manual_seed(len(FAMILIES) * seed + list(FAMILIES).index(name))
+        found: dict[tuple, Example] = {}
+        misses = 0
+        while len(found) < count and misses < TRIES:
             example = draw_example(name, split, generator)
+            misses = misses + 1 if (example.kind, example.values) in found else 0
             found.setdefault((example.kind, example.values), example)
         examples += found.values()
     return examples

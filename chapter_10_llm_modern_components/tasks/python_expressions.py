@@ -22,23 +22,23 @@ class PythonExpression(Family):
             "{0} % 10",
             "{0} // 10",
             "list(range({0}, {1}))",
-            "len({0})",
-            "{0}[::-1]",
-            "{0}[:2]",
-            "{0}.upper()",
-            "{0} + {1}",
+            'len("{0}")',
+            '"{0}"[::-1]',
+            '"{0}"[:2]',
+            '"{0}".upper()',
+            '"{0}" + "{1}"',
         ),
         ask_for,
     )  # an expression is a kind of question
 
     def draw(self, kind, generator):
+        if "+ " in kind and '"' in kind:
+            return pick(WORDS, generator), pick(WORDS, generator)
+        if '"' in kind:
+            return (word_to_spell(generator),)
         if "range" in kind:
             start = number(generator)
             return start, start + integer(1, 5, generator)
-        if kind == "{0} + {1}":
-            return tuple(quoted(pick(WORDS, generator)[:4]) for _ in range(2))
-        if kind[:3] == "{0}" and not kind[3:].startswith((" %", " //")) or kind == "len({0})":
-            return (quoted(word_to_spell(generator)),)
         return tuple(number(generator) for _ in range(3 if "{2}" in kind else 1))
 
     def ask(self, kind, values, generator):

@@ -52,7 +52,8 @@ WORKED = [
     ("replace", "letter", ("banana", "a", "o"), '"bonono"'),
     ("count_letters", "each", ("banana",), '"b1 a3 n2"'),
     ("python", "[{0}, {1}, {2}][-1]", (42, 7, 315), "315"),
-    ("python", "{0}[::-1]", ('"stone"',), '"enots"'),
+    ("python", '"{0}"[::-1]', ("stone",), '"enots"'),
+    ("python", '"{0}" + "{1}"', ("sun", "owl"), '"sunowl"'),
     ("python", "list(range({0}, {1}))", (8, 11), "[8, 9, 10]"),
     ("composition", "word: reverse it, then drop its first letter", ("stone",), '"nots"'),
     ("composition", "list: drop its last number, then sort it", ((42, 7, 315),), "7, 42"),
@@ -100,6 +101,8 @@ def test_the_split_is_told_by_the_values_alone():
     assert split_of((347, 25)) == split_of((25, 347)) == split_of(((25, 347),))
     shares = [sum(split_of((i, 1000)) == split for i in range(4000)) / 4000 for split in ("test", "validation")]
     assert abs(shares[0] - 0.1) < 0.02 and abs(shares[1] - 0.05) < 0.01
+    spelled = example_set(["reverse", "python", "composition"], "train", 20)  # a word is the same word in all of them
+    assert not [example for example in spelled if '"' in "".join(map(str, example.values))]
     assert example_set(["reverse"], "test", 5, seed=1) == example_set(["reverse"], "test", 5, seed=1)
     with pytest.raises(ValueError, match="no questions for the split unseen"):
         draw_example("reverse", "unseen", torch.Generator())
