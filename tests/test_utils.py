@@ -5,6 +5,7 @@
 import argparse
 import json
 import re
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_a_command_repeats_its_run(tmp_path):
 def test_a_dry_run_swaps_defaults_only(tmp_path):
     args = cli.begin(demo_parser(), ["--dry_run", "--lr", "7", "--amp", "off"], dry_run={"epochs": 1, "lr": 9.0})
     assert (args.epochs, args.lr, args.batch_size) == (1, 7.0, 32)
-    assert args.out_dir.parent == tmp_path
+    assert args.out_dir.parent == Path(tempfile.gettempdir())
     assert args.command == "python chapter_00_demo/demo.py --dry_run --lr 7.0 --amp off"
     given = cli.begin(demo_parser(), ["--dry_run", "--out_dir", str(tmp_path / "here")], dry_run={})
     assert given.out_dir == tmp_path / "here"

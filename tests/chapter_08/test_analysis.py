@@ -146,7 +146,7 @@ def test_a_missing_model_or_result_is_named(tmp_path):
         visualize.main(["--parts", "training", "--history", str(tmp_path / "nothing.json"), "--pair", "zh-en", *flags])
     with pytest.raises(UserError, match=r"nothing.json cannot be read; .*train.py --task lm"):
         visualize.main(["--parts", "lm_race", "--history", str(tmp_path / "nothing.json"), *flags])
-    with pytest.raises(UserError, match="2 to 60 characters of the plays fit into a picture, not 0"):
+    with pytest.raises(UserError, match="2 to 60 characters fit into a picture, not 0"):
         visualize.main(["--parts", "lm_lens", "--text", "猫", "--model_path", "untrained", *flags])
 
 

@@ -52,8 +52,8 @@ def test_mistakes_end_in_one_line(complaint, tmp_path):
     toy_flags = ["--corpus", "toy", "--out_dir", tmp_path / "out"]
     (tmp_path / "empty.txt").touch()
     (tmp_path / "different.txt").write_text("ab\n\ncd\n", encoding="utf-8")
-    assert "no room for 256 bytes and 5 special" in complaint(main, *toy_flags, "--vocab_size", "260")
-    assert "no merge was learned" in complaint(main, *toy_flags, "--vocab_size", "261")
+    assert "no room for 256 bytes and 7 special" in complaint(main, *toy_flags, "--vocab_size", "260")
+    assert "no merge was learned" in complaint(main, *toy_flags, "--vocab_size", "263")
     assert "different names" in complaint(main, *toy_flags, "--special", "<|a|>", "<|a|>")
     assert "corpus is empty" in complaint(main, *toy_flags, "--megabytes", "0")
     assert "missing.txt: no such file" in complaint(main, *toy_flags, "--file", tmp_path / "missing.txt")
