@@ -78,15 +78,6 @@ def parses(text: str) -> bool:
     return True
 
 
-def operations_to_read(model: LanguageModel, looks_back: float) -> float:
-    """Return the additions and multiplications for a token that looks back at n others, about 2 N + 4 L D n.
-
-    To learn from it takes three times as many: the way back has two products for each one on the way there.
-    """
-    attention, n_parameters = model.blocks[0].attention, sum(p.numel() for p in model.parameters())
-    return 2 * n_parameters + 4 * len(model.blocks) * attention.n_heads * attention.d_head * looks_back
-
-
 def peak_speed(device: torch.device, amp: str, rounds: int = 8) -> float:
     """Return the operations a second of a large matrix product, the best of some: what a training cannot exceed."""
     size = 8192 if device.type == "cuda" else 1024

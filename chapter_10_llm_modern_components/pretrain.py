@@ -48,13 +48,13 @@ from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.measuring import (
     bits_per_byte,
     ngram_bits_per_byte,
-    operations_to_read,
     parses,
     peak_speed,
     sample_text,
     xz_bits_per_byte,
 )
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.scaling import training_operations
 from chapter_10_llm_modern_components.sharding import EachProcess, shard_, take_gradients_
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
@@ -211,7 +211,7 @@ def train(
     set_seed(args.seed)
     model = LanguageModel(config).to(args.device)
     model.checkpointing = args.checkpointing
-    work = 3 * operations_to_read(model, args.length / 2)  # of each token
+    work = training_operations(model, args.length)  # for each token
     sharded = args.parallel == "fsdp" and world_size() > 1
     trained = shard_(model, args.device) if sharded else model  # what this process's optimizers and average see
     optimizers = make_optimizers(trained, args.optimizer, lr, args.weight_decay)
