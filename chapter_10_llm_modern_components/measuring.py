@@ -35,7 +35,8 @@ def bits_per_byte(model: LanguageModel, tokenizer: ByteTokenizer, documents: Seq
     end, device, nats, n_bytes = tokenizer.special[END_OF_TEXT], model.head.weight.device, 0.0, 0
     for document in documents:
         ids = torch.tensor([end, *tokenizer.encode(document)], device=device)
-        nats += text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1)
+        if len(ids) > 1:  # an empty document has nothing to guess
+            nats += text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1)
         n_bytes += len(utf8(document))
     return nats / math.log(2) / n_bytes
 
