@@ -94,7 +94,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--rate_widths", type=positive, nargs="+", default=[32, 64, 128, 256], help="to search rates at"
     )
     parser.add_argument(
-        "--lr", type=amount, nargs="+", default=[1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3], help="rates to begin with"
+        "--lr", type=amount, nargs="+", default=[2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3], help="rates to begin with"
     )
     parser.add_argument("--rate_tokens", type=positive, default=300_000, help="bytes of a training that tries a rate")
     parser.add_argument("--passes", type=positive, nargs="+", default=[1, 4, 16, 64], help="over the same bytes")
