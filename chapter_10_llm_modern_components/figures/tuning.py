@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from chapter_07_attention_mechanism.figures.cells import DARK, GREY, arrow, blank, tint, write
+from chapter_07_attention_mechanism.figures.cells import DARK, GREY, blank, tint, write
 from chapter_10_llm_modern_components.figures import CHANCE, LEARNED, READ
 from chapter_10_llm_modern_components.lora import LoRALinear
 from chapter_10_llm_modern_components.quantization import int4_levels, nf4_levels
@@ -69,7 +69,6 @@ def lora() -> Figure:
     for i, line in enumerate(lines):
         write(axes, 10.5, 4.9 - 0.9 * i, line, ha="left", fontsize=10)
     write(axes, 10.5, 1.9, f"y = ({total[0]:g}, {total[1]:g})", ha="left", fontsize=11, fontweight="bold")
-    arrow(axes, (10.4, 5.3), (10.4, 1.6), GREY)
     return figure
 
 
