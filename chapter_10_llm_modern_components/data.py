@@ -35,15 +35,18 @@ def utf8(text: str) -> bytes:
 def split_validation(documents: Sequence[str], share: float = 0.01) -> tuple[list[str], list[str]]:
     """Return the documents to learn from, and others, at least this share of the bytes, that choose the recipe.
 
-    Those with the lowest checksums are taken: whole documents, from anywhere.
+    Those with the lowest checksums are taken: whole documents, from anywhere, but none of more than twice that share
+    where there are others.
 
     Raises:
         UserError: nothing is left to learn from.
     """
-    by_checksum = sorted(range(len(documents)), key=lambda i: hashlib.sha256(utf8(documents[i])).digest())
-    sizes = [len(utf8(documents[i])) for i in by_checksum]
-    before = accumulate(sizes, initial=0)
-    chosen = {i for i, done in zip(by_checksum, before, strict=False) if done < share * sum(sizes)}
+    sizes = [len(utf8(document)) for document in documents]
+    least = share * sum(sizes)
+    fitting = [i for i, size in enumerate(sizes) if size <= 2 * least] or range(len(documents))
+    by_checksum = sorted(fitting, key=lambda i: hashlib.sha256(utf8(documents[i])).digest())
+    before = accumulate((sizes[i] for i in by_checksum), initial=0)
+    chosen = {i for i, done in zip(by_checksum, before, strict=False) if done < least}
     if len(chosen) == len(documents):
         raise UserError("too few documents: one to learn from, and one to choose by")
     parts: tuple[list[str], list[str]] = [], []
@@ -118,7 +121,8 @@ def _open_shards(folder: Path) -> list[np.ndarray] | None:
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         shards = [np.memmap(folder / shard["name"], index["kind"], mode="r") for shard in index["shards"]]
-        if all(hashlib.sha256(data).hexdigest() == shard["sha256"] for data, shard in zip(shards, index["shards"])):  # noqa: B905
+        found = [hashlib.sha256(data).hexdigest() for data in shards]
+        if found == [shard["sha256"] for shard in index["shards"]]:
             return shards
     except (KeyError, OSError, TypeError, ValueError):
         pass

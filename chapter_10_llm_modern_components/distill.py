@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     if not 0 <= args.soft_weight <= 1 or args.temperature == 0:
         raise UserError("--soft_weight is at most 1, and --temperature above 0")
     teacher, corpus = load_learner(args.model_path, args.device), load_corpus(args.corpus, args.data_root)
+    if args.length > teacher.model.config.max_length:
+        raise UserError(f"--length {args.length} is more than the teacher's context, {teacher.model.config.max_length}")
     sizes = {"d_model": args.d_model, "n_layers": args.n_layers, "n_heads": args.n_heads, "d_ff": args.d_ff}
     config = ModelConfig(teacher.model.config.n_tokens, max_length=args.length, **sizes)
     windows = Windows(cached_stream(corpus.train, teacher.tokenizer, args.out_dir), args.length, args.seed)

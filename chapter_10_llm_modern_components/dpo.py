@@ -11,6 +11,7 @@ What is trained are LoRA adapters; without them the model is the reference.
 import argparse
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -57,10 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer = load_chat(args.model_path, args.device)
     reference, config = deepcopy(writer.model), LoRAConfig(args.rank, args.alpha)
-    before, _ = exact_match_by_family(writer, args.families, "test", args.n_test)
     pairs = make_pairs(args, writer)
     history, seconds = train(args, writer.model, pairs, config)
     round_to_half(writer.model)
+    before, _ = exact_match_by_family(replace(writer, model=reference), args.families, "test", args.n_test)
     after, replies = exact_match_by_family(writer, args.families, "test", args.n_test)
     final = before_and_after(before, after)
     final |= {"kl_to_reference": kl_to_reference(writer.model, reference, replies), "train_seconds": seconds}

@@ -2,6 +2,7 @@
 怎样给回答打分：对错、n 次中最好的、n 次投票；模型是否有自知之明；离参考模型有多远。
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -97,7 +98,7 @@ def confidences(model: LanguageModel, replies: Sequence[Reply]) -> list[float]:
     with evaluating(model):
         for rows, ids, chosen in batches([reply.tokens for reply in replies], model.head.weight.device):
             for i, logp in zip(rows, sequence_logps(model(ids), ids, chosen).tolist(), strict=True):
-                found[i] = min(1.0, torch.tensor(logp).exp().item())  # rounding may have it a hair above 1
+                found[i] = min(1.0, math.exp(logp))  # rounding may have it a hair above 1
     return found
 
 

@@ -7,11 +7,13 @@
 
 A step draws questions, lets the model answer each of them several times, and makes likelier what was better than the
 other answers to the same question. What is trained are LoRA adapters; without them the model is the reference.
+Of DAPO these are its mean over tokens and its higher limit; questions that teach nothing are not drawn anew.
 """
 
 import argparse
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -69,9 +71,9 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer = load_chat(args.model_path, args.device)
     reference, config = deepcopy(writer.model), LoRAConfig(args.rank, args.alpha)
-    before, _ = exact_match_by_family(writer, args.families, "test", args.n_test)
     history, seconds = train(args, writer, config)
     round_to_half(writer.model)
+    before, _ = exact_match_by_family(replace(writer, model=reference), args.families, "test", args.n_test)
     after, replies = exact_match_by_family(writer, args.families, "test", args.n_test)
     final = before_and_after(before, after)
     final |= {"kl_to_reference": kl_to_reference(writer.model, reference, replies), "train_seconds": seconds}
@@ -138,6 +140,7 @@ def train(args: argparse.Namespace, writer: Writer, config: LoRAConfig) -> tuple
 
             # step
             optimizer.step()
+
         # log and save
         lengths = batch.mask.sum(dim=1).float()  # (B,)
         row = {"step": step + 1, "reward": batch.rewards.mean().item(), "length": lengths.mean().item()}

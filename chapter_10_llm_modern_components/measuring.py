@@ -35,7 +35,8 @@ def bits_per_byte(model: LanguageModel, tokenizer: ByteTokenizer, documents: Seq
     end, device, nats, n_bytes = tokenizer.special[END_OF_TEXT], model.head.weight.device, 0.0, 0
     for document in documents:
         ids = torch.tensor([end, *tokenizer.encode(document)], device=device)
-        nats += text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1)
+        if len(ids) > 1:  # an empty document has nothing to guess
+            nats += text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1)
         n_bytes += len(utf8(document))
     return nats / math.log(2) / n_bytes
 
@@ -76,15 +77,6 @@ def parses(text: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
-
-
-def operations_to_read(model: LanguageModel, looks_back: float) -> float:
-    """Return the additions and multiplications for a token that looks back at n others, about 2 N + 4 L D n.
-
-    To learn from it takes three times as many: the way back has two products for each one on the way there.
-    """
-    attention, n_parameters = model.blocks[0].attention, sum(p.numel() for p in model.parameters())
-    return 2 * n_parameters + 4 * len(model.blocks) * attention.n_heads * attention.d_head * looks_back
 
 
 def peak_speed(device: torch.device, amp: str, rounds: int = 8) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from chapter_03_optimization_regularization.optimizers import AdamW
@@ -41,7 +42,7 @@ from chapter_10_llm_modern_components.story_endings import Judge, beginnings, lo
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
-from utils.errors import check_finite
+from utils.errors import UserError, check_finite
 from utils.file_io_util import atomic_write
 from utils.results import write_results
 from utils.seed import set_seed
@@ -57,6 +58,7 @@ TINY |= {"save_every": 2, "n_test": 4, "rank": 2}
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer, judge = load_learner(args.model_path, args.device), load_judge(args.device)
+    check_length(args.n_prompt + args.n_tokens, writer)
     reference = deepcopy(writer.model)
     corpus, config = load_corpus(args.corpus, args.data_root), LoRAConfig(args.rank, args.alpha)
     prompts = beginnings(writer.tokenizer, corpus.train, args.n_prompt)
@@ -99,6 +101,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check_length(length: int, writer: Writer) -> None:
+    """Raise a UserError unless the model can read so many tokens."""
+    longest = writer.model.config.max_length
+    if length > longest:
+        raise UserError(f"--n_prompt and --n_tokens together are {length}, and the model's context {longest}")
+
+
 class Beta:
     """The price of KL, in a form that a training state can hold."""
 
@@ -116,7 +125,7 @@ def train(
     args: argparse.Namespace, writer: Writer, judge: Judge, prompts: list[list[int]], config: LoRAConfig
 ) -> tuple[list[dict], float]:
     """Add adapters and a value head, train them, save the state every so many steps; return history and seconds."""
-    timer, beta, sampler = Timer(), Beta(args.beta), Sampler()
+    timer, beta = Timer(), Beta(args.beta)
     set_seed(args.seed)
     add_lora_(writer.model, config)
     model = ActorCritic(writer.model).to(args.device)
@@ -128,26 +137,23 @@ def train(
         # batch: beginnings, and the model's endings; the step's number alone tells which
         generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
         some = [prompts[i] for i in torch.randint(len(prompts), (args.batch_size,), generator=generator).tolist()]
-        ids, mask, endings = write_endings(writer, some, args.n_tokens, sampler, generator)  # (B, T), (B, T-1)
+        ids, mask, endings = write_endings(writer, some, args.n_tokens, Sampler(), generator)  # (B, T), (B, T-1)
         scores = judge.scores(endings).to(args.device)  # (B,)
         with torch.no_grad(), autocast(args.device, args.amp):
-            logits, values = model(ids)
-            old_logps, old_values = token_logps(logits, ids), values[:, :-1].float()  # (B, T-1)
+            old_logps, old_values = look(model, ids)  # (B, T-1) each
             with without_adapters(model):
-                reference_logps = token_logps(model.policy(ids), ids)
+                reference_logps, _ = look(model, ids)
         rewards = rewards_with_kl(scores, old_logps, reference_logps, mask, beta.value)  # (B, T-1)
         advantages = gae(rewards, old_values, mask, args.gamma, args.lam)
         targets, advantages = old_values + advantages, whiten(advantages, mask)
         for _ in range(args.n_updates):
             # forward
             with autocast(args.device, args.amp):
-                logits, values = model(ids)  # (B, T, V), (B, T)
-            logps, values = token_logps(logits, ids), values[:, :-1].float()  # (B, T-1)
+                logps, values = look(model, ids)  # (B, T-1) each
 
             # loss
-            policy_loss = mean_of_tokens(clipped_losses(logps, old_logps, advantages), mask)
             value_loss = mean_of_tokens(clipped_value_losses(values, old_values, targets), mask)
-            loss = policy_loss + value_loss
+            loss = mean_of_tokens(clipped_losses(logps, old_logps, advantages), mask) + value_loss
             check_finite(loss.item(), step + 1)
 
             # backward
@@ -169,6 +175,12 @@ def train(
             save_state(path, args.flags, step + 1, [*history, row], parts)
         history.append(row)
     return history, timer.seconds
+
+
+def look(model: ActorCritic, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of tokens (B, T) but the first the log-probabilities, and the values of what is before them, (B, T-1)."""
+    logits, values = model(ids)  # (B, T, V), (B, T)
+    return token_logps(logits, ids), values[:, :-1].float()
 
 
 @torch.no_grad()

@@ -48,13 +48,13 @@ from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.measuring import (
     bits_per_byte,
     ngram_bits_per_byte,
-    operations_to_read,
     parses,
     peak_speed,
     sample_text,
     xz_bits_per_byte,
 )
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.scaling import training_operations
 from chapter_10_llm_modern_components.sharding import EachProcess, shard_, take_gradients_
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
@@ -68,7 +68,7 @@ from utils.tables import final_lines
 from utils.timer import Timer
 
 RECIPES = {  # defaults that suit each corpus
-    "stories": {"depth": 5, "max_steps": 3000},
+    "stories": {"depth": 5, "max_steps": 2600},
     "code": {"depth": 4, "max_steps": 3000},
     "toy": {"depth": 2, "max_steps": 300, "vocab_size": 400, "length": 64, "save_every": 100},
 }
@@ -121,13 +121,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
     corpora = "stories: children's books; code: the standard library of this Python; toy: made up here"
     parser.add_argument("--corpus", default="stories", choices=list(RECIPES), help=corpora)
-    add_training_flags(parser, batch_size=None, lr=None, max_steps=3000)
+    add_training_flags(parser, batch_size=None, lr=None, max_steps=2600)
     add_data_flag(parser)
     parser.add_argument("--megabytes", type=amount, default=1000.0, help="how much of the corpus is read at most")
     parser.add_argument("--tokenizer", type=Path, help="a file of tokenizer_train.py; None: one is learned")
     parser.add_argument("--vocab_size", type=positive, default=4096, help="tokens of the tokenizer that is learned")
     parser.add_argument("--length", type=positive, default=512, help="tokens of a window")
-    parser.add_argument("--depth", type=positive, default=5, help="the dial: layers; what is None below follows it")
+    parser.add_argument("--depth", type=positive, default=5, help="the dial: layers; flags that are None follow it")
     for name, what in SIZES.items():
         parser.add_argument(f"--{name}", type=positive, help=what)
     parser.add_argument("--dropout", type=share, default=0.0, help="share of activations that are left out")
@@ -211,7 +211,7 @@ def train(
     set_seed(args.seed)
     model = LanguageModel(config).to(args.device)
     model.checkpointing = args.checkpointing
-    work = 3 * operations_to_read(model, args.length / 2)  # of each token
+    work = training_operations(model, args.length)  # for each token
     sharded = args.parallel == "fsdp" and world_size() > 1
     trained = shard_(model, args.device) if sharded else model  # what this process's optimizers and average see
     optimizers = make_optimizers(trained, args.optimizer, lr, args.weight_decay)

@@ -29,6 +29,7 @@ from chapter_10_llm_modern_components.quantization import FORMATS, quantize_, st
 from chapter_10_llm_modern_components.shipped import UNTRAINED, load_writer
 from utils.checkpoint import round_to_half
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
+from utils.errors import UserError
 from utils.results import write_results
 from utils.tables import aligned
 from utils.timer import compare_times
@@ -40,6 +41,8 @@ TINY |= {"rounds": 1}
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer = load_writer(args.model_path, args.device)
+    if args.length > writer.model.config.max_length:
+        raise UserError(f"--length {args.length} is more than the model's context, {writer.model.config.max_length}")
     round_to_half(writer.model)
     models = {"float16": writer.model} | {
         name: quantized(writer.model, *setting) for name, setting in settings(args.group_sizes).items()

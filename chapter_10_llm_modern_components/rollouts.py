@@ -18,6 +18,7 @@ from chapter_10_llm_modern_components.packing import Text, pad
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import Writer
 from chapter_10_llm_modern_components.tasks import Example, draw_example, example_set, is_right
+from utils.errors import UserError
 
 
 class Rollouts(NamedTuple):
@@ -52,9 +53,16 @@ def try_out(
     sampler: Sampler,
     generator: torch.Generator,
 ) -> list[Reply]:
-    """Return `n_tries` replies to each question, of at most `n_tokens` tokens."""
+    """Return `n_tries` replies to each question, of at most `n_tokens` tokens, or as many as fit into the context.
+
+    Raises:
+        UserError: a question alone fills it.
+    """
     prompts = [prompt for prompt in question_prompts(tokenizer, examples) for _ in range(n_tries)]
-    return answer(model, tokenizer, prompts, sampler, generator, n_tokens)
+    room = model.config.max_length - max(map(len, prompts))
+    if room < 1:
+        raise UserError(f"a question fills the {model.config.max_length} tokens of the model's context")
+    return answer(model, tokenizer, prompts, sampler, generator, min(n_tokens, room))
 
 
 def roll_out(

@@ -14,6 +14,7 @@ model reads the same few bytes again and again.
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -158,7 +159,8 @@ def choose_rate(trainings: Trainings, args: argparse.Namespace) -> tuple[float, 
     final = {f"{arm}_lr": rate for arm, rate in rates.items()} | {"lr": lr}
     for arm, scores in found.items():
         final[f"{arm}_tuning"] = [[rate, -score] for rate, score in scores.items()]
-        final[f"{arm}_transfer_loss"] = scores[rates[arm]] - scores[lr]  # what it costs to take the base's rate instead
+        if math.isfinite(scores[lr]):  # what it costs to take the base's rate instead
+            final[f"{arm}_transfer_loss"] = scores[rates[arm]] - scores[lr]
     return lr, final
 
 
@@ -178,6 +180,8 @@ def columns(rows: list[dict]) -> tuple[list, list, list]:
 
 def fit(grid: list[dict], args: argparse.Namespace) -> tuple[Law, list[Law], dict]:
     """Return the law, laws fitted to trainings drawn anew, and how well it tells the trainings that it did not see."""
+    if failed := [row["parameters"] for row in grid if not math.isfinite(row["loss"])]:
+        raise UserError(f"models of {failed} parameters diverged at this rate: begin with lower ones, --lr")
     used, unseen = ([row for row in grid if row["unseen"] is part] for part in (False, True))
     try:
         law = fit_law(*columns(used))

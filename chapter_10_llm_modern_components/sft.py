@@ -46,7 +46,6 @@ HELD_OUT = ["clock", "keep_some", "replace"]
 TINY = {"base": UNTRAINED, "corpus": "toy", "max_steps": 4, "batch_size": 4, "length": 350, "story_rows": 1}
 TINY |= {"save_every": 2, "n_test": 2, "n_validation": 1, "story_kb": 1, "megabytes": 0.01}
 N_BASELINE = 500  # training examples of each family in which the most frequent answer is looked for
-WITH_CALCULATOR = ["arithmetic", "word_problem", "units"]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -207,7 +206,7 @@ def measure(
     examples = example_set(families, "test", n_test)
     found = exact_match(model, tokenizer, examples)
     final = {"exact_match": mean(list(found.values())), "by_family": found, "test_count": len(examples)}
-    helped = [example for example in examples if example.family in WITH_CALCULATOR]
+    helped = [example for example in examples if example.expression]
     if helped:
         with_tool = exact_match(model, tokenizer, helped, calculator=True)
         final["exact_match_with_calculator"] = mean(list(with_tool.values()))

@@ -80,7 +80,7 @@ def check_chat_tokens(writer: Writer) -> None:
 
 def load_learner(path: Path | None, device: torch.device) -> Writer:
     """Like `load_writer`, with the weights in memory as a training has them."""
-    path = CHECKPOINTS / "pretrained.pth" if path is None else path
+    path = CHECKPOINTS / "stories.pth" if path is None else path
     if path == UNTRAINED:
         return untrained(device)
     if not path.exists():

@@ -3,6 +3,7 @@
 """
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from itertools import islice
@@ -199,8 +200,13 @@ class Trainings:
             return
         threads = max(1, torch.get_num_threads() // self.processes)
         context = torch.multiprocessing.get_context("spawn")
-        with context.Pool(self.processes, torch.set_num_threads, (threads,)) as pool:
+        with context.Pool(self.processes, _begin_process, (threads,)) as pool:
             yield from pool.imap_unordered(call, settings)
+
+
+def _begin_process(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends the others
+    torch.set_num_threads(threads)
 
 
 def _with_setting(setting: Setting, source: Source) -> tuple[Setting, dict]:

@@ -7,5 +7,20 @@ from chapter_09_efficient_attention.figures import KEY, QUERY, VALUE, WEIGHT
 from utils.plotting import COLOURS
 
 CHANCE, DRAFT = WEIGHT, COLOURS[5]  # probabilities, as all that a softmax gives: purple; those of a draft: light blue
+LEARNED, REWARD = "#B2182B", "#8A5A2B"  # what a stage of training changes: red; what is rewarded: brown
 
-__all__ = ["CHANCE", "DRAFT", "KEY", "NORM", "PLACE", "QUERY", "READ", "TALK", "THINK", "VALUE", "WEIGHT"]
+__all__ = [
+    "CHANCE",
+    "DRAFT",
+    "KEY",
+    "LEARNED",
+    "NORM",
+    "PLACE",
+    "QUERY",
+    "READ",
+    "REWARD",
+    "TALK",
+    "THINK",
+    "VALUE",
+    "WEIGHT",
+]

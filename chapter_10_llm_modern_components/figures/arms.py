@@ -4,12 +4,12 @@
 
 from statistics import mean
 
+from chapter_07_attention_mechanism.figures.cells import DARK
 from chapter_10_llm_modern_components.figures import KEY, NORM, PLACE, READ, TALK, THINK
 from utils.plotting import COLOURS, new_figure
 
 from matplotlib.figure import Figure
 
-DARK = "0.2"
 LABELS = {  # an arm's name in the results: what is written beside its dots, and the colour of its concept
     "gpt2": ("GPT-2", DARK),
     "rms_norm": ("+ RMSNorm", NORM),

@@ -6,7 +6,6 @@ import numpy as np
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, boxes, write
 from chapter_10_llm_modern_components.figures import TALK, THINK
-from chapter_10_llm_modern_components.measuring import operations_to_read
 from chapter_10_llm_modern_components.model import LanguageModel
 from utils.plotting import new_figure
 
@@ -30,7 +29,7 @@ def counts(model: LanguageModel, n: int) -> dict[str, int]:
         parts = ("norm", "norms"), ("attention", "attention"), ("feed_forward", "feed_forward"), ("embedding", "tokens")
         sizes[next(part for word, part in parts if word in name)] += parameter.numel()
     total = sum(sizes.values())
-    read = operations_to_read(model, n)
+    read = 2 * total + 4 * c.n_layers * attention.n_heads * attention.d_head * n
     kept = 2 * c.n_layers * attention.n_kv_heads * attention.d_head * 2
     work = {"parameters": total, "operations_to_read": read, "operations_to_learn": 3 * read, "cache_bytes": kept}
     return sizes | work | {"looks_back": n, "context": c.max_length}

@@ -2,6 +2,8 @@
 画出规模规律：各宽度的学习率、等运算量的谷底、规律与实测的对照，以及重复数据。
 """
 
+import math
+
 import numpy as np
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY
@@ -33,7 +35,8 @@ def draw_rates(axes: Axes, final: dict) -> None:
             rate, loss = zip(*final[f"{kind}_{width}_tuning"], strict=True)
             label = f"width {width}" if kind == "mup" else None
             axes.plot(rate, loss, style, color=COLOURS[i % len(COLOURS)], marker=".", label=label, linewidth=1.3)
-    lowest = min(loss for name in names for _, loss in final[f"{name}_tuning"])
+    losses = [loss for name in names for _, loss in final[f"{name}_tuning"]]
+    lowest = min(loss for loss in losses if math.isfinite(loss))  # a training may have failed
     axes.set(xscale="log", xlabel="learning rate (dashed: ordinary, solid: µP)", ylabel="loss (nats a byte)")
     axes.set_ylim(lowest * 0.98, lowest * 1.35)
     axes.axvline(final["lr"], color=GREY, linewidth=1)

@@ -7,17 +7,21 @@ import json
 import pytest
 import torch
 
-from chapter_10_llm_modern_components import distill, dpo, grpo, ppo, reward, rollouts
+from chapter_10_llm_modern_components import distill, dpo, grpo, ppo, reward, rollouts, visualize_alignment
 from chapter_10_llm_modern_components.answering import Reply
 from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
+from chapter_10_llm_modern_components.figures import rewards, tuning
 from chapter_10_llm_modern_components.log_probabilities import token_logps
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.packing import Text
 from chapter_10_llm_modern_components.policy import clipped_losses, group_advantages, sum_of_tokens
+from chapter_10_llm_modern_components.quantization import nf4_levels
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import untrained
 from chapter_10_llm_modern_components.story_endings import beginnings, load_judge, write_endings
 from chapter_10_llm_modern_components.tasks import example_set
+
+from matplotlib.collections import LineCollection
 
 CPU = torch.device("cpu")
 
@@ -136,3 +140,44 @@ def test_grpo_learns_what_is_rewarded():
             optimizer.step()
         shares.append(rewards.mean().item())
     assert sum(shares[:5]) / 5 < 0.4 and sum(shares[-5:]) / 5 > 0.95
+
+
+def heights(axes):
+    return [bar.get_height() for bar in axes.patches]
+
+
+def test_pictures_show_what_is_computed():
+    reference, products, best = map(heights, rewards.tilt().axes)
+    assert reference == [0.2, 0.5, 0.3] and products == [0.8, 0.5, 0.3]
+    assert best == pytest.approx([0.5, 0.3125, 0.1875])
+    plain, divided = map(heights, rewards.groups().axes)
+    assert plain == [0.75, -0.25, -0.25, -0.25]
+    assert divided == pytest.approx([3**0.5, *[-(3**-0.5)] * 3], abs=1e-3)
+    assert heights(rewards.doubts().axes[1]) == pytest.approx([0.665, 0.245, 0.090], abs=5e-4)
+    (axes,) = tuning.levels().axes
+    int4, nf4 = ([line[0][0] for line in c.get_segments()] for c in axes.collections if isinstance(c, LineCollection))
+    assert int4 == pytest.approx([k / 7 for k in range(-7, 8)]) and nf4 == pytest.approx(nf4_levels().tolist())
+    texts = {text.get_text() for draw in (tuning.own_lines, tuning.lora) for text in draw().axes[0].texts}
+    assert {"mean of all: 1.61", "mean of what is learned: 0.40", "y = (5, 9)"} <= texts
+    texts = [text.get_text() for axes in rewards.bradley_terry().axes for text in axes.texts]
+    assert texts == ["0.500", "0.731", "0.693", "0.313"]
+
+
+def test_curves_compare_trainings(tmp_path, monkeypatch, complaint):
+    paths = [tmp_path / f"{variant}.json" for variant in ("grpo", "dapo")]
+    for path in paths:
+        grpo.main(["--dry_run", "--variant", path.stem, "--out_dir", str(tmp_path)])
+    histories = {path.stem: visualize_alignment.read_history(path) for path in paths}
+    columns = visualize_alignment.common_columns(histories)
+    assert columns == ["reward", "length", "mixed_groups", "kl"]
+    for axes, column in zip(rewards.training_curves(histories, columns).axes, columns, strict=True):
+        assert [list(line.get_ydata()) for line in axes.lines[::2]] == [
+            [row[column] for row in rows] for rows in histories.values()
+        ]
+    monkeypatch.setattr(visualize_alignment, "PICTURES", {})
+    visualize_alignment.main(["--out_dir", str(tmp_path), "--results", *map(str, paths)])
+    assert (tmp_path / "curves.png").exists()
+    flags = ["--out_dir", tmp_path, "--results"]
+    assert "missing.json: no such file" in complaint(visualize_alignment.main, *flags, tmp_path / "missing.json")
+    (tmp_path / "other.json").write_text("[]", encoding="utf-8")
+    assert "no results of a training" in complaint(visualize_alignment.main, *flags, tmp_path / "other.json")

@@ -155,7 +155,7 @@ def test_bits_per_byte_are_of_the_whole_text(model):
             window = min(window, max(0, len(ids) - 1 - length))
             logits = model(torch.tensor([ids[window:place]]))[0, -1]
             total -= logits.log_softmax(0)[ids[place]].item() / math.log(2)
-        assert bits_per_byte(model, tokenizer, [text], length) == pytest.approx(total / len(utf8(text)), rel=1e-5)
+        assert bits_per_byte(model, tokenizer, [text, ""], length) == pytest.approx(total / len(utf8(text)), rel=1e-5)
 
 
 def test_what_xz_has_seen_costs_it_little():

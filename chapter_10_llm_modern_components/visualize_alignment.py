@@ -1,0 +1,81 @@
+"""Draw the pictures of the theory of alignment, and the curves of trainings.
+画出对齐部分的理论插图，以及各次训练的曲线。
+
+    python chapter_10_llm_modern_components/visualize_alignment.py    # about 10 seconds
+    python chapter_10_llm_modern_components/visualize_alignment.py --results grpo.json dr_grpo.json
+
+Trainings are compared by what all of their histories have.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from chapter_10_llm_modern_components.figures import rewards, tuning
+from utils.cli import add_output_flags, begin, run, script_parser
+from utils.errors import UserError
+from utils.plotting import save_figure
+
+PICTURES = {
+    "own_lines": tuning.own_lines,
+    "lora": tuning.lora,
+    "levels": tuning.levels,
+    "bradley_terry": rewards.bradley_terry,
+    "groups": rewards.groups,
+    "tilt": rewards.tilt,
+    "doubts": rewards.doubts,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = begin(build_parser(), argv, dry_run={})
+    histories = {path.stem: read_history(path) for path in args.results or ()}
+    figures = {name: draw() for name, draw in PICTURES.items()}
+    if histories:
+        figures["curves"] = rewards.training_curves(histories, common_columns(histories))
+    for name, figure in figures.items():
+        print(f"wrote {save_figure(figure, args.out_dir / f'{name}.png')}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = script_parser(__doc__, __file__)
+    add_output_flags(parser)
+    parser.add_argument("--results", type=Path, nargs="+", help="results of grpo.py, dpo.py, reward.py or ppo.py")
+    return parser
+
+
+def read_history(path: Path) -> list[dict]:
+    """Return the history of a results file.
+
+    Raises:
+        UserError: it is missing, or no such file.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["history"]
+        if rows and all(isinstance(row["step"], int) for row in rows):
+            return rows
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no results of a training") from error
+    raise UserError(f"{path} holds no steps of a training")
+
+
+def common_columns(histories: dict[str, list[dict]]) -> list[str]:
+    """Return what every step of all trainings has, in a fixed order.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    rows = [row for history in histories.values() for row in history]
+    columns = [name for name in rewards.LABELS if all(row.get(name) is not None for row in rows)]
+    if not columns:
+        raise UserError("these --results have nothing in common that could be drawn")
+    return columns
+
+
+if __name__ == "__main__":
+    run(main)
