@@ -82,10 +82,11 @@ def chunked_delta_rule(
     k = k * (sums[..., -1:, :] - sums).exp()
     kept = sums[..., -1:, :].exp()  # (..., n, 1, 1)
     outputs = []
-    for i in range(q.shape[-3]):
-        u = from_values[..., i, :, :] - from_state[..., i, :, :] @ state  # (..., C, d_v)
-        outputs.append(q[..., i, :, :] @ state + weights[..., i, :, :] @ u)  # (..., C, d_v)
-        state = kept[..., i, :, :] * state + k[..., i, :, :].mT @ u  # (..., d, C) @ (..., C, d_v) -> (..., d, d_v)
+    parts = (q, k, weights, from_values, from_state, kept)
+    for q_i, k_i, weights_i, values_i, state_i, kept_i in zip(*(x.unbind(-3) for x in parts), strict=True):
+        u = values_i - state_i @ state  # (..., C, d_v)
+        outputs.append(q_i @ state + weights_i @ u)  # (..., C, d_v)
+        state = kept_i * state + k_i.mT @ u  # (..., d, C) @ (..., C, d_v) -> (..., d, d_v)
     return from_chunks(torch.stack(outputs, dim=-3), length), state
 
 
