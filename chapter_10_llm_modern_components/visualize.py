@@ -1,7 +1,7 @@
 """Draw the pictures of the theory, and count what a model has and does.
 画出理论部分的插图，并数出模型的参数与运算。
 
-    python chapter_10_llm_modern_components/visualize.py --parts theory    # about 20 seconds
+    python chapter_10_llm_modern_components/visualize.py --parts theory    # about 30 seconds
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chapter_10_llm_modern_components.bpe import train_tokenizer
-from chapter_10_llm_modern_components.figures import choosing, counting, parts, places, structure
+from chapter_10_llm_modern_components.figures import choosing, costs, counting, growth, parts, places, structure
 from chapter_10_llm_modern_components.figures.counting import counts
 from chapter_10_llm_modern_components.figures.merges import draw_merge_steps
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
@@ -49,6 +49,12 @@ def theory(args: argparse.Namespace) -> list[Path]:
         "counting": counting.counting(model),
         "filters": choosing.filters(),
         "speculation": choosing.speculation(),
+        "memory": costs.memory(model.config, counts(model, 0)["parameters"], tokens=4096),
+        "spikes": costs.spikes(),
+        "parallel": costs.parallel(),
+        "one_step": growth.one_step(),
+        "valley": growth.valley(),
+        "passes": growth.passes(),
     }
     return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
 

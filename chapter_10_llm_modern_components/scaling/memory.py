@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 
 
 def state_bytes(model: LanguageModel) -> dict[str, int]:
@@ -36,3 +36,18 @@ def activation_bytes(model: LanguageModel, batch_size: int, length: int) -> int:
     total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del loss
     return total
+
+
+def kept_numbers(c: ModelConfig) -> dict[str, int]:
+    """Return how many numbers of four bytes are kept of a token, in a block and, as "end", behind the last one.
+
+    This is what `activation_bytes` finds for a block of today's parts, but for tables that all blocks share.
+    """
+    d, n_kv_heads = c.d_head or c.d_model // c.n_heads, c.n_kv_heads or c.n_heads
+    turned, projected = (c.n_heads + n_kv_heads) * d, (c.n_heads + 2 * n_kv_heads) * d
+    return {
+        "norms": 2 * (2 * c.d_model + 1),  # each: scaled input, output, and the root
+        "attention": turned + projected + c.n_heads * d + c.n_heads,  # the last: a sum of exponentials for each head
+        "feed_forward": 4 * c.d_ff,  # gate, up, the gate's silu, the product
+        "end": 2 * c.d_model + 1 + c.n_tokens + 2,  # a norm, log-probabilities, the token's number in eight bytes
+    }

@@ -7,7 +7,7 @@ import torch
 
 from chapter_10_llm_modern_components.efficiency import Step, parse, relative_error
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.scaling.memory import activation_bytes, state_bytes
+from chapter_10_llm_modern_components.scaling.memory import activation_bytes, kept_numbers, state_bytes
 
 
 @pytest.fixture
@@ -46,3 +46,12 @@ def test_activations_grow_with_the_batch_and_shrink_with_checkpoints():
     assert 0 <= constant < 0.1 * one
     model.checkpointing = True
     assert activation_bytes(model, 2, 16) < 0.4 * two
+
+
+def test_what_is_kept_of_a_token_is_counted_by_hand_too():
+    config = ModelConfig(300, d_model=32, n_layers=3, n_heads=4, n_kv_heads=2, d_ff=80, max_length=16)
+    counts = kept_numbers(config)
+    end = counts.pop("end")
+    found = activation_bytes(LanguageModel(config).train(), 4, 16)
+    tables = 2 * 4 * 16 * 8  # cosines and sines
+    assert found == pytest.approx(4 * 4 * 16 * (3 * sum(counts.values()) + end) + tables, rel=1e-3)
