@@ -1,5 +1,5 @@
 """What a modern decoder layer is made of: RMSNorm, SwiGLU, grouped attention with rotary positions, experts.
-现代解码器层的组成部件：RMSNorm、SwiGLU、带旋转位置的分组注意力、混合专家。
+现代解码器层的组成部件：RMSNorm、SwiGLU、带旋转位置编码的分组注意力、混合专家。
 """
 
 from chapter_10_llm_modern_components.blocks.attention import Attention

@@ -1,5 +1,5 @@
 """What each part of today's block saves, in bits a byte: a dot for each training.
-当今模块的每个部件省下多少（比特/字节）：一次训练一个点。
+今天的块里每个部件省下多少（比特/字节）：一次训练一个点。
 """
 
 from statistics import mean

@@ -1,5 +1,5 @@
 """Scaling laws drawn: rates by width, valleys of equal work, the law beside what was measured, repeated data.
-画出规模规律：各宽度的学习率、等运算量的谷底、规律与实测的对照，以及重复数据。
+画出缩放定律：各宽度的学习率、等运算量的谷底、定律与实测的对照，以及重复数据。
 """
 
 import math
