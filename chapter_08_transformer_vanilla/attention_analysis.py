@@ -30,9 +30,9 @@ def head_roles(weights: Tensor, lengths: Tensor, words: Tensor, marks: Tensor, c
         marks: (B, T), bool: punctuation.
         causal: later tokens cannot be looked at, and play no role.
     """
-    n_places = weights.shape[-1]
-    place = torch.arange(n_places, device=weights.device)
-    query, key = place[:, None], place[None, :]  # (T, 1), (1, T)
+    n_positions = weights.shape[-1]
+    position = torch.arange(n_positions, device=weights.device)
+    query, key = position[:, None], position[None, :]  # (T, 1), (1, T)
     last = lengths[:, None, None] - 1  # (B, 1, 1)
     roles = [
         key == query,
@@ -45,7 +45,7 @@ def head_roles(weights: Tensor, lengths: Tensor, words: Tensor, marks: Tensor, c
     ]
     visible = (key <= last) & ((key <= query) | (not causal))  # (B, T, T)
     keys = torch.stack([role & visible for role in roles])  # (7, B, T, T)
-    return mean_weight(weights, keys, place < lengths[:, None])
+    return mean_weight(weights, keys, position < lengths[:, None])
 
 
 def cross_roles(weights: Tensor, lengths: Tensor, source_lengths: Tensor, marks: Tensor) -> Tensor:
@@ -103,9 +103,9 @@ def attention_received(weights: Tensor, with_class: bool) -> Tensor:
 
 
 def rollout(maps: Sequence[Tensor]) -> Tensor:
-    """Return (B, T, T): how much of each place's output goes back to each token (Abnar and Zuidema 2020, section 3).
+    """Return (B, T, T): how much of each position's output goes back to each token (Abnar and Zuidema 2020, section 3).
 
-    A layer adds what its heads find to what was there: half of it is counted as the heads' mean, half as the place
+    A layer adds what its heads find to what was there: half of it is counted as the heads' mean, half as the position
     itself; the product of all layers adds up every path. Feed-forward and the sizes of values are left out of account.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def nearest(queries: Sequence[Sequence[int]], known: Sequence[Sequence[int]], n_tokens: int) -> list[int]:
-    """Return for each query the place of the known sentence that shares most of its pieces (Dice 1945).
+    """Return for each query the index of the known sentence that shares most of its pieces (Dice 1945).
 
     The similarity of two sets of pieces is 2 |a and b| / (|a| + |b|); both are given as numbers below `n_tokens`.
     """
@@ -26,6 +26,6 @@ def nearest(queries: Sequence[Sequence[int]], known: Sequence[Sequence[int]], n_
 
 def piece_table(sentences: Sequence[Sequence[int]], n_tokens: int) -> Tensor:
     """Return (N, V), sparse: 1 where a sentence has a piece."""
-    places = torch.tensor([(i, token) for i, ids in enumerate(sentences) for token in set(ids)])  # (pieces in all, 2)
+    pairs = torch.tensor([(i, token) for i, ids in enumerate(sentences) for token in set(ids)])  # (pieces in all, 2)
     shape = len(sentences), n_tokens
-    return torch.sparse_coo_tensor(places.T, torch.ones(len(places)), shape, check_invariants=True).coalesce()
+    return torch.sparse_coo_tensor(pairs.T, torch.ones(len(pairs)), shape, check_invariants=True).coalesce()

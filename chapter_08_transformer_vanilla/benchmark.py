@@ -4,7 +4,7 @@
     python chapter_08_transformer_vanilla/benchmark.py    # 2 min on 2 CPU cores
 
 Weights are random, for the time does not depend on them, and in float32. What is compared takes turns in one process;
-times are medians. Both models have the embedding, the places and the head of the translators that ship; without
+times are medians. Both models have the embedding, the positions and the head of the translators that ship; without
 dropout, which nn.Transformer has in more places. Memory of the cache: all keys and values that the state holds.
 """
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class PyTorchTransformer(nn.Module):
-    """nn.Transformer between an embedding with places and a head, `outer`'s own ones; dimensions as `Transformer`'s."""
+    """nn.Transformer between `outer`'s embedding, positions and head; dimensions as `Transformer`'s."""
 
     def __init__(self, outer: Transformer):
         super().__init__()

@@ -1,7 +1,7 @@
 """The same Transformer on our own tensor engine of chapter 1: NumPy, and no PyTorch.
 同一个 Transformer，跑在第 1 章自制的张量引擎上：只用 NumPy，不用 PyTorch。
 
-Where scalar_gpt.py loops over places, heads and rows, one operation here takes all of them. The weights have the names
+Where scalar_gpt.py loops over positions, heads and rows, one operation here takes them all. The weights have the names
 and shapes of the decoder-only `Transformer` in transformer.py, so that either can take over the other's.
 """
 
@@ -37,14 +37,14 @@ class EngineGPT:
         return layer_norm(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
 
     def attention(self, name: str, x: Tensor) -> Tensor:
-        """x (B, T, D) -> (B, T, D): no place sees a later one."""
-        n, n_places, width = x.shape
+        """x (B, T, D) -> (B, T, D): no position sees a later one."""
+        n, n_positions, width = x.shape
         size = width // self.n_heads
         qkv = x @ self.weights[f"{name}.in_proj_weight"].mT + self.weights[f"{name}.in_proj_bias"]  # (B, T, 3D)
-        q, k, v = qkv.reshape(n, n_places, 3, self.n_heads, size).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
-        later = np.triu(np.full((n_places, n_places), -math.inf, x.dtype), 1)
+        q, k, v = qkv.reshape(n, n_positions, 3, self.n_heads, size).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H) each
+        later = np.triu(np.full((n_positions, n_positions), -math.inf, x.dtype), 1)
         weights = (q @ k.mT / math.sqrt(size) + later).softmax()  # (B, H, T, T)
-        heads = (weights @ v).permute(0, 2, 1, 3).reshape(n, n_places, width)  # (B, H, T, D/H) -> (B, T, D)
+        heads = (weights @ v).permute(0, 2, 1, 3).reshape(n, n_positions, width)  # (B, H, T, D/H) -> (B, T, D)
         return self.linear(f"{name}.out_proj", heads)
 
     def feed_forward(self, name: str, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class EngineGPT:
 
     @no_grad()
     def write(self, rng: np.random.Generator, temperature: float) -> list[int]:
-        """Return a new sequence: each token drawn from softmax(logits / temperature), up to END or the last place."""
+        """Return a new sequence: each token drawn from softmax(logits / temperature), up to END or the longest."""
         tokens = [END]
         while len(tokens) <= len(self.weights["positions.weight"]):
             logits = self.forward(np.array([tokens]))[0, -1]  # (V,)

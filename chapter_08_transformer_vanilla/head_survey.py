@@ -100,8 +100,8 @@ def specialists(found: dict[str, dict]) -> dict:
     for side, part in found.items():
         n_heads = part["tokens"].shape[1]
 
-        def name(place: int, n_heads: int = n_heads) -> str:
-            return f"{place // n_heads + 1}.{place % n_heads + 1}"
+        def name(index: int, n_heads: int = n_heads) -> str:
+            return f"{index // n_heads + 1}.{index % n_heads + 1}"
 
         for i, role in enumerate(part["roles"]):
             weights = part["weights"][:, i].flatten()  # (L H,)
@@ -109,8 +109,8 @@ def specialists(found: dict[str, dict]) -> dict:
             report[f"{side}_{role}_head"] = name(int(weights.argmax()))
             report[f"{side}_{role}_uniform"] = part["uniform"][i].item()
         tokens = part["tokens"].flatten()  # (L H,)
-        for word, place in (("sharpest", tokens.argmin()), ("most_diffuse", tokens.argmax())):
-            report[f"{side}_{word}_tokens"], report[f"{side}_{word}_head"] = tokens[place].item(), name(int(place))
+        for word, index in (("sharpest", tokens.argmin()), ("most_diffuse", tokens.argmax())):
+            report[f"{side}_{word}_tokens"], report[f"{side}_{word}_head"] = tokens[index].item(), name(int(index))
         report[f"{side}_uniform_tokens"] = part["uniform_tokens"]
         report[side] = {"weights": part["weights"].tolist(), "tokens": part["tokens"].tolist()}
     return report

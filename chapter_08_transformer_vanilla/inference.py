@@ -61,8 +61,8 @@ TINY = {"model_path": UNTRAINED, "text": ["Ein Hund.", "我喜欢", "", "a [mask
 TINY |= {"alignment": "picture", "gaps": 3}
 DRAWINGS = Path(__file__).resolve().parents[1] / "chapter_04_cnn_classic" / "data" / "custom_imgs"
 GAP = "[mask]"  # what stands in a text for a piece to be filled in
-SHOWN = 3  # places of the source that are named for each piece, or pieces for a gap, at most
-LEAST = 0.1  # weight of a place that is named
+SHOWN = 3  # pieces of the source that are named for each piece, or pieces for a gap, at most
+LEAST = 0.1  # weight of a piece that is named
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -187,7 +187,7 @@ def alignment_lines(part: Translation) -> list[str]:
 
 
 def looked_at(source: Iterable[str], weights: Tensor) -> list[str]:
-    """Return the largest of the weights (S,), with their places: ["▁Hund 0.71", "▁Ein 0.12"]."""
+    """Return the largest of the weights (S,), with the pieces: ["▁Hund 0.71", "▁Ein 0.12"]."""
     pairs = sorted(zip(weights.tolist(), source, strict=True), key=lambda pair: -pair[0])[:SHOWN]
     return [f"{piece} {weight:.2f}" for weight, piece in pairs if weight >= LEAST]
 

@@ -1,4 +1,4 @@
-"""The Transformer's two layers: attention, then a small network at each place, both added to what came in.
+"""The Transformer's two layers: attention, then a small network at each position, both added to what came in.
 Transformer 的两种层：先做注意力，再在每个位置上过一个小网络，结果都加回输入。
 
 A layer never replaces its input x (B, T, D), it adds to it. Each branch f has a norm, behind the sum or before f:
@@ -22,7 +22,7 @@ KeysValues = tuple[Tensor, Tensor]  # each (B, H, S, D/H)
 
 
 class FeedForward(nn.Module):
-    """G(x) = W2 relu(W1 x + b1) + b2 at each place by itself, or with GELU (Vaswani et al. 2017, equation 2)."""
+    """G(x) = W2 relu(W1 x + b1) + b2 at each position by itself, or with GELU (Vaswani et al. 2017, equation 2)."""
 
     def __init__(self, d_model: int, d_ff: int, activation: str = "relu", bias: bool = True):
         super().__init__()
@@ -68,7 +68,7 @@ class ResidualLayer(nn.Module):
 
 
 class EncoderLayer(ResidualLayer):
-    """Self-attention, then feed-forward: every place sees every place that the mask allows."""
+    """Self-attention, then feed-forward: every position sees every position that the mask allows."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class EncoderLayer(ResidualLayer):
         """x (B, T, D) -> (B, T, D), and each head's weights (B, H, T, T) or None.
 
         Args:
-            mask: broadcastable to (B, T, T), True where a place may look; None: everywhere.
+            mask: broadcastable to (B, T, T), True where a position may look; None: everywhere.
         """
         found, weights = self.self_attention(self.enter(x, self.norm1), mask=mask, need_weights=need_weights)
         x = self.add(x, found, self.norm1)
@@ -103,7 +103,7 @@ class EncoderLayer(ResidualLayer):
 class DecoderLayer(ResidualLayer):
     """Causal self-attention, cross-attention to the memory, then feed-forward.
 
-    It can go on where it stopped: the keys and values of the places so far are all that later places need of them.
+    It can go on where it stopped: the keys and values of the positions so far are all that later ones need of them.
     Without `cross` there is no memory to look at, as in a decoder-only model.
     """
 
@@ -133,17 +133,17 @@ class DecoderLayer(ResidualLayer):
         memory_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> tuple[Tensor, KeysValues, tuple[Tensor | None, Tensor | None]]:
-        """x (B, T, D) -> (B, T, D): the last T places of the target.
+        """x (B, T, D) -> (B, T, D): the last T positions of the target.
 
-        Padding at the target's end needs no mask, for no real place looks ahead.
+        Padding at the target's end needs no mask, for no real position looks ahead.
 
         Args:
-            past: the keys and values of self-attention for the P places before x; None: there are none.
+            past: the keys and values of self-attention for the P positions before x; None: there are none.
             memory: the memory's S keys and values, `cross_attention.project(memory, 1, 2)`.
             memory_mask: broadcastable to (B, T, S), True where the memory is real; None: everywhere.
 
         Returns:
-            The new x, the keys and values of all P + T places, and each head's weights (B, H, T, P + T) in
+            The new x, the keys and values of all P + T positions, and each head's weights (B, H, T, P + T) in
             self-attention and (B, H, T, S) in cross-attention, or None for each.
         """
         q, k, v = self.self_attention.project(self.enter(x, self.norm1), 0, 2)  # (B, H, T, D/H) each

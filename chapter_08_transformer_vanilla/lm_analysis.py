@@ -20,7 +20,7 @@ def repeated_texts(count: int, half: int, n_tokens: int, generator: torch.Genera
 def copying_weights(weights: Tensor) -> Tensor:
     """Return (H,): the mean weight that each head gives, in the second half of repeated texts, to what is to be copied.
 
-    That is the token behind the earlier one of the same kind: from place t place t - n + 1, where half a text has n
+    That is the token behind the earlier one of the same kind: from position t that at t - n + 1, where half a text is n
     tokens (Olsson et al. 2022). `weights` are (B, H, 2n, 2n).
     """
     half = weights.shape[-1] // 2
@@ -52,7 +52,7 @@ def without_head(model: Transformer, layer: int, head: int) -> Iterator[None]:
 def survey_copying(model: Transformer, texts: Tensor) -> dict:
     """Look for heads that copy in repeated texts (B, 2n).
 
-    `losses` (2n - 1,) are nats at each place but the first; `weights` (L, H) are `copying_weights`, `uniform` those of
+    `losses` (2n - 1,) are nats at each position but the first, `weights` (L, H) `copying_weights`, `uniform` those of
     a head that looks everywhere alike; `costs` (L, H): by how much the second half's loss rises without each head.
     """
     half = texts.shape[1] // 2
@@ -75,8 +75,8 @@ def report_copying(found: dict) -> dict:
     report = {"half": half, "loss_first": found["losses"][: half - 1].mean().item()}
     report |= {"loss_second": found["losses"][half:].mean().item(), "uniform": found["uniform"]}
     for name in ("weights", "costs"):
-        place = int(found[name].argmax())
-        layer, head = divmod(place, found[name].shape[1])
+        index = int(found[name].argmax())
+        layer, head = divmod(index, found[name].shape[1])
         report |= {f"largest_{name}": found[name].max().item(), f"largest_{name}_head": f"{layer + 1}.{head + 1}"}
         report[name] = found[name].tolist()
     return report

@@ -5,7 +5,7 @@
 
 Weights and tokens are random, for the time does not depend on them. A step is forward, loss and backward, without an
 optimizer, which both would share. The models take turns in one process; times are medians. Both have the embedding, the
-places and the head of ours; neither has dropout, which PyTorch's layer has in more places. benchmark.py times the
+positions and the head of ours; neither has dropout, which PyTorch's layer has in more places. benchmark.py times the
 translator.
 """
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class PyTorchDecoder(nn.Module):
-    """nn.TransformerEncoderLayer under a causal mask, between `outer`'s embedding, places and head; pre-norm, GELU."""
+    """nn.TransformerEncoderLayer, causal, between `outer`'s embedding, positions and head; pre-norm, GELU."""
 
     def __init__(self, outer: Transformer):
         super().__init__()

@@ -22,7 +22,7 @@ def mask_tokens(tokens: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
     """Choose 15 % of tokens (B, T) to be guessed: return what is shown, and the targets, IGNORED elsewhere.
 
     Of the chosen ones 80 % are shown as MASK_ID, 10 % as any token of the vocabulary of `n_tokens`, 10 % as they are:
-    so a place without a mask may be asked for too, and must be understood (Devlin et al. 2019, section 3.1).
+    so a position without a mask may be asked for too, and must be understood (Devlin et al. 2019, section 3.1).
     """
     chosen = torch.rand(tokens.shape, device=tokens.device) < MASKED
     kind = torch.rand(tokens.shape, device=tokens.device)

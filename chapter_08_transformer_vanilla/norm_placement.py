@@ -1,4 +1,4 @@
-"""What the norm's place does before anything has been learned: gradients through the layers, and the first step.
+"""What the norm's placement does before anything has been learned: gradients through the layers, and the first step.
 归一化放在哪里，训练之前就有什么影响：梯度怎样穿过各层，第一步更新有多大。
 """
 
@@ -60,7 +60,7 @@ def first_step_change(norm: str, n_layers: int, lr: float = 1e-3, d_model: int =
 
 
 def measure_norms(n_layers: int, n_seeds: int, rate: float) -> tuple[dict, dict, dict]:
-    """Return gradients by place, changes by depth (means over seeds), and what to report.
+    """Return gradients along the stream, changes by depth (means over seeds), and what to report.
 
     Changes are those of a step of `rate`, and, in the report alone, of a hundredth of it.
     """

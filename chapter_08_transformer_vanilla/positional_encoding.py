@@ -1,8 +1,8 @@
-"""Where a token stands: sines and cosines of many wavelengths, or a learned vector for each place.
+"""Where a token stands: sines and cosines of many wavelengths, or a learned vector for each position.
 词元站在第几个位置：用多种波长的正弦与余弦表示，或为每个位置学一个向量。
 
 Attention does not see order: swap two tokens, and every query still finds the same keys. So each token's vector is told
-its place. A module here takes x (B, T, D), whose first token stands at the place `first`, and adds the places.
+its position. A module here takes x (B, T, D), whose first token stands at position `first`, and adds the positions.
 """
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 def angular_frequencies(d_model: int, base: float = 10000.0) -> Tensor:
-    """Return (D/2,), float64: the angle base^(-2i/D) by which the i-th pair of numbers turns from place to place.
+    """Return (D/2,), float64: the angle base^(-2i/D) by which the i-th pair of numbers turns from position to position.
 
-    The first pair comes round every 2 pi places, the last one only after nearly 2 pi base.
+    The first pair comes round every 2 pi positions, the last one only after nearly 2 pi base.
 
     Raises:
         ValueError: an odd width has no pairs.
@@ -23,7 +23,7 @@ def angular_frequencies(d_model: int, base: float = 10000.0) -> Tensor:
 
 
 def sinusoidal_encoding(n_positions: int, d_model: int, first: int = 0) -> Tensor:
-    """Return (n_positions, D), float64: the row c(p) of place p is sin(p w_0), cos(p w_0), sin(p w_1), cos(p w_1), ...
+    """Return (n_positions, D), float64: the row c(p) of position p is sin(p w_0), cos(p w_0), sin(p w_1), ...
 
     Vaswani et al. 2017, section 3.5; the w_i are `angular_frequencies`.
     """
@@ -33,7 +33,7 @@ def sinusoidal_encoding(n_positions: int, d_model: int, first: int = 0) -> Tenso
 
 
 def shift_matrix(distance: int, d_model: int) -> Tensor:
-    """Return the M (D, D), float64, for which M c(p) = c(p + distance), whatever the place p.
+    """Return the M (D, D), float64, for which M c(p) = c(p + distance), whatever the position p.
 
     It turns the i-th pair by the angle a = distance w_i, for sin(b + a) = sin b cos a + cos b sin a and
     cos(b + a) = cos b cos a - sin b sin a: a rotation that does not depend on p. So a linear map, such as attention's
@@ -62,7 +62,7 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Embedding):
-    """Adds a parameter vector for each place (Gehring et al. 2017): `weight` (max_length, D), no place beyond it."""
+    """Adds a parameter vector for each position (Gehring et al. 2017): `weight` (max_length, D), none beyond it."""
 
     def __init__(self, d_model: int, max_length: int):
         super().__init__(max_length, d_model)
@@ -72,11 +72,11 @@ class LearnedPositions(nn.Embedding):
         """x (B, T, D) -> (B, T, D).
 
         Raises:
-            ValueError: the sequence is longer than the places that were learned.
+            ValueError: the sequence is longer than the positions that were learned.
         """
         last = first + x.shape[1]
         if last > self.num_embeddings:
-            raise ValueError(f"a sequence of {last} tokens is too long: {self.num_embeddings} places were learned")
+            raise ValueError(f"a sequence of {last} tokens is too long: {self.num_embeddings} positions were learned")
         return x + self.weight[first:last]
 
 

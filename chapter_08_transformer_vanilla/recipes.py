@@ -149,7 +149,7 @@ def add_model_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--n_decoder_layers", type=positive, default=3, help="layers that write")
     parser.add_argument("--dropout", type=share, default=0.1, help="share of the activations left out")
     parser.add_argument("--norm", default="pre", choices=["pre", "post"], help="before each branch, or behind its sum")
-    parser.add_argument("--positions", default="sinusoidal", choices=POSITIONS, help="how a token knows its place")
+    parser.add_argument("--positions", default="sinusoidal", choices=POSITIONS, help="how a token knows its position")
     parser.add_argument("--activation", default="relu", choices=ACTIVATIONS, help="inside feed-forward networks")
 
 

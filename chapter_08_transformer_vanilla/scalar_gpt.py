@@ -113,10 +113,10 @@ Weights = dict[str, list]  # by the names that the PyTorch model gives them; mat
 
 
 def attention(w: Weights, name: str, xs: list[Vector], n_heads: int) -> list[Vector]:
-    """Let each place fetch from the places up to it: queries, keys and values from one matrix, one above the other."""
+    """Let each position fetch from those up to it: queries, keys and values from one matrix, one above the other."""
     width = len(xs[0])
     size = width // n_heads
-    rows = [linear(x, w[f"{name}.in_proj_weight"], w[f"{name}.in_proj_bias"]) for x in xs]  # q, k, v of each place
+    rows = [linear(x, w[f"{name}.in_proj_weight"], w[f"{name}.in_proj_bias"]) for x in xs]  # q, k, v of each position
     found = []
     for t in range(len(xs)):
         heads = []

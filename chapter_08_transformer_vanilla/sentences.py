@@ -24,6 +24,6 @@ def load_sentences(dataset: str, root: Path) -> dict[str, Part]:
     texts, labels, tenths = polarity(root) if dataset == "full" else toy_sentences(400)
     parts = {}
     for name, wanted in TENTHS.items():
-        places = [i for i, tenth in enumerate(tenths.tolist()) if tenth in wanted]
-        parts[name] = [plain_text(texts[i]) for i in places], labels[places]
+        rows = [i for i, tenth in enumerate(tenths.tolist()) if tenth in wanted]
+        parts[name] = [plain_text(texts[i]) for i in rows], labels[rows]
     return parts

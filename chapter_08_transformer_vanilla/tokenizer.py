@@ -72,7 +72,7 @@ def split_word(word: str, rank: Mapping[tuple[str, str], int]) -> list[str]:
     heapify(queue)
     while queue:
         first, merged = queue[0][0], []
-        while queue and queue[0][0] == first:  # all places of one pair, from left to right
+        while queue and queue[0][0] == first:  # all positions of one pair, from left to right
             i = heappop(queue)[1]
             j = right[i]
             if j == n or rank.get((parts[i], parts[j])) != first:  # one of the two has been merged since

@@ -37,7 +37,7 @@ class TransformerConfig:
     positions: str = "sinusoidal"  # a key of POSITIONS
     activation: str = "relu"  # a key of ACTIVATIONS
     tie_weights: bool = True  # one matrix embeds tokens and rates them (Press & Wolf 2017)
-    max_length: int = 512  # tokens of a sequence; sines go on beyond it, learned places end there
+    max_length: int = 512  # tokens of a sequence; sines go on beyond it, learned positions end there
 
 
 class Encoder(nn.Module):
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Layers of which no place sees a later one, and a last norm; `options` are those of `DecoderLayer`."""
+    """Layers of which no position sees a later one, and a last norm; `options` are those of `DecoderLayer`."""
 
     def __init__(self, n_layers: int, d_model: int, **options):
         super().__init__()
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
     def start(self, memory: Tensor | None = None, mask: Tensor | None = None) -> State:
         """Return the state before the first token: the mask and, for each layer, two pairs of keys and values.
 
-        The first pair is of the places written so far, None at the start. The second is of the memory (B, S, D),
+        The first pair is of the positions written so far, None at the start. The second is of the memory (B, S, D),
         projected here once and for all; None where there is no memory.
         """
         if memory is None:
@@ -86,7 +86,7 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, State, list[tuple[Tensor | None, Tensor | None]]]:
         """Go on from a state by x (B, T, D): return (B, T, D), the new state and each layer's weights or None.
 
-        The weights are those of self-attention (B, H, T, P + T), after P places, and of cross-attention (B, H, T, S).
+        The weights are those of self-attention (B, H, T, P + T), P positions in, and of cross-attention (B, H, T, S).
         """
         mask, pairs = state
         after, maps = [], []
@@ -133,7 +133,7 @@ class Transformer(nn.Module):
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Return sqrt(D) times the tokens' embeddings, plus their positions: (B, T) -> (B, T, D).
 
-        `first` is the place of the first token. Vaswani et al. 2017, sections 3.4 and 3.5.
+        `first` is the position of the first token. Vaswani et al. 2017, sections 3.4 and 3.5.
         """
         x = math.sqrt(self.config.d_model) * self.embedding(tokens)  # (B, T, D)
         return self.dropout(self.positions(x, first))
@@ -144,7 +144,7 @@ class Transformer(nn.Module):
         encoder-decoder: (source (B, S), lengths, target (B, T)): what follows each of the target's tokens, all of which
             are given (teacher forcing).
         decoder-only: (tokens (B, T)): what follows each token.
-        encoder-only: (tokens (B, T), lengths): which token stands at each place; where it was masked, it is guessed.
+        encoder-only: (tokens (B, T), lengths): which token stands at each position; where it was masked, it is guessed.
 
         Args:
             lengths: (B,), how many of the encoder's tokens are real, the rest being padding; None: all. A decoder's
@@ -156,7 +156,7 @@ class Transformer(nn.Module):
         return self.decode(target, memory) if self.decoder is not None else self.head(memory[0])
 
     def encode(self, source: Tensor, lengths: Tensor | None = None) -> Memory:
-        """Read the source (B, S): return what each place knows (B, S, D), and which places are real (B, 1, S).
+        """Read the source (B, S): return what each position knows (B, S, D), and which positions are real (B, 1, S).
 
         Without lengths all are, and the mask is None. An encoder-only model is fine-tuned on the first of the two.
         """
@@ -184,7 +184,7 @@ class Transformer(nn.Module):
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one more token of each of N sequences, (N,); return the log-probabilities (N, V) of the next.
 
-        And the state after it. Only the new place is computed: the keys and values of earlier ones are in the state.
+        And the state after it. Only the new position is computed: the keys and values of earlier ones are in the state.
         """
         past = state[1][0][0]  # the first layer's keys and values, (N, H, P, D/H) each
         n_past = 0 if past is None else past[0].shape[2]

@@ -37,7 +37,7 @@ from chapter_08_transformer_vanilla.figures import (
     families,
     inside,
     learning,
-    places,
+    positions,
     structure,
     trained,
     uses,
@@ -116,10 +116,10 @@ def theory(args: argparse.Namespace) -> list[Path]:
     path = args.out_dir / "theory.json"
     write_results(path, args, final)
     drawn = {
-        "clocks": places.clocks(),
+        "clocks": positions.clocks(),
         "steps": structure.steps(),
         "layer": structure.layer(),
-        "shift": places.shift(),
+        "shift": positions.shift(),
         "norms": learning.norms(gradients, changes, RATE),
         "model": structure.model(),
         "forcing": learning.forcing(),

@@ -23,7 +23,7 @@ def generate(
 ) -> Iterator[int]:
     """Yield n_tokens tokens that follow the prompt, which is not empty, each as soon as it is drawn.
 
-    The keys and values of what was read are kept, so a step costs one token. A model knows `max_length` places: when
+    The keys and values of what was read are kept, so a step costs one token. A model knows `max_length` positions: when
     they are used up, the last half of the text is read again, as its beginning. At most so much of the prompt is read.
     """
     device, longest = model.head.weight.device, model.config.max_length

@@ -8,7 +8,7 @@ from chapter_08_transformer_vanilla.exercises.sinusoidal_positions import positi
 from chapter_08_transformer_vanilla.positional_encoding import sinusoidal_encoding
 
 
-def test_places_by_hand():
+def test_positions_by_hand():
     table = positions(3, 4)
     assert table.shape == (3, 4) and table.dtype == torch.float64
     expected = torch.tensor([[0, 1, 0, 1], [0.8415, 0.5403, 0.0100, 0.9999], [0.9093, -0.4161, 0.0200, 0.9998]])
@@ -21,7 +21,7 @@ def test_it_is_the_modules():
         torch.testing.assert_close(positions(n_positions, d_model), expected, rtol=0, atol=1e-12)
 
 
-def test_a_shift_needs_no_place():
+def test_a_shift_needs_no_position():
     table = sinusoidal_encoding(100, 16)
     for distance in (0, 1, -5, 30):
         moved = shifted(table[40:60], distance)

@@ -35,7 +35,7 @@ def run_layers() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 
 def induction() -> Figure:
-    """Both layers' weights: each place looks at the one before it; then at the one that stands after its like."""
+    """Both layers' weights: each position looks at the one before it; then at the one that stands after its like."""
     (_, noted, _), maps = run_layers()
     figure, panels = new_figure(10.5, 4.5, ncols=2)
     words = [TOKENS[token] for token in TEXT]
@@ -61,7 +61,7 @@ def induction() -> Figure:
 
 
 def lens() -> Figure:
-    """What the head makes of the stream before, between and behind the layers, at each place."""
+    """What the head makes of the stream before, between and behind the layers, at each position."""
     streams, _ = run_layers()
     names = "embedding", "after layer 1", "after layer 2"
     p = [x[:, : len(TOKENS)].softmax(dim=-1) for x in streams]  # (T, V) each: the table of rows is the identity
@@ -69,14 +69,14 @@ def lens() -> Figure:
 
 
 def lens_rows(rows: dict[str, torch.Tensor], tokens: list[str], text: list[str], following: list[int | None]) -> Figure:
-    """Draw the likeliest token and its probability at each place; a row for each p (T, V), the first one at the foot.
+    """Draw the likeliest token and its probability at each position; a row for each p (T, V), the first at the foot.
 
     Args:
         tokens: how each of the V tokens is shown.
-        text: what is read at each of the T places.
+        text: what is read at each of the T positions.
         following: which token comes next; None: unknown.
     """
-    width = 1.0 if len(text) < 10 else 0.5  # inches a place
+    width = 1.0 if len(text) < 10 else 0.5  # inches for a position
     figure, axes = new_figure(2.5 + width * len(text), 0.8 + 0.6 * len(rows))
     axes.set(xlim=(-2.0 / width, len(text) + 0.1), ylim=(-0.65, len(rows) + 0.65))
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""Encoder, decoder or both: who sees whom, what a place is asked, and how a sentence appears out of masks.
+"""Encoder, decoder or both: who sees whom, what a position is asked, and how a sentence appears out of masks.
 编码器、解码器或两者都要：谁看得见谁，每个位置要回答什么，句子怎样从掩码里显现。
 """
 
@@ -19,7 +19,7 @@ PAIR = ["Ein", "Hund", "bellt", "a", "dog", "barks"]
 N_READ = 3  # of them
 NATS = {"a": [1.1], " dog": [0.2, 1.6, 0.3, 0.1], " barks": [0.3, 1.9, 0.5, 0.4, 0.1, 0.1]}  # for each character
 SENTENCE = "an old man sat in the garden and read books".split()
-HIDDEN = {2: "<mask>", 5: "green", 8: "read"}  # the places that are asked, and what stands there instead
+HIDDEN = {2: "<mask>", 5: "green", 8: "read"}  # the positions that are asked, and what stands there instead
 CORPUS = [
     "the dog barks at the moon all night".split(),
     "the dog growls at the man all day".split(),
@@ -51,13 +51,13 @@ def families() -> Figure:
         ("decoder", 0, "none sees a later one", "goes on with a text"),
         ("both", N_READ, "three are read, three are written", "makes one text of another"),
     ]
-    places = torch.arange(n)
+    positions = torch.arange(n)
     for axes, (name, n_read, rule, use) in zip(panels, kinds, strict=True):
-        seen = (places <= places[:, None]) | (places < n_read)  # (T, T)
+        seen = (positions <= positions[:, None]) | (positions < n_read)  # (T, T)
         weight_grid(axes, torch.where(seen, 0.3, torch.nan), PAIR, PAIR, form=None)
         for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
-            for place, label in enumerate(labels):
-                label.set_color(READ if place < n_read else WRITTEN)
+            for position, label in enumerate(labels):
+                label.set_color(READ if position < n_read else WRITTEN)
         axes.set_title(f"{name}: {use}", fontsize=10, fontweight="bold", pad=10)
         axes.set_xlabel(f"{rule}\n{seen.sum()} pairs")
         if 0 < n_read < n:
@@ -94,7 +94,7 @@ def units() -> Figure:
 
 
 def objectives() -> Figure:
-    """What each place is asked: the next word everywhere, or the hidden word at few places; and how many these are."""
+    """What each position is asked: the next word everywhere, or the hidden word at few; and how many these are."""
     figure, (axes, bar) = new_figure(11, 4.3, nrows=2, height_ratios=[4.4, 1])
     axes.set(xlim=(0, 19.3), ylim=(0.2, 7.3))
     axes.set_axis_off()
@@ -109,7 +109,7 @@ def objectives() -> Figure:
         if i in HIDDEN:
             arrow(axes, (x + width / 2, 1.8), (x + width / 2, 2.5), READ)
             write(axes, x + width / 2, 2.8, word, color=READ)
-    for y, name, colour, asked in ((4.9, "causal", WRITTEN, "every place"), (1.3, "masked", READ, "few places")):
+    for y, name, colour, asked in ((4.9, "causal", WRITTEN, "every position"), (1.3, "masked", READ, "few positions")):
         write(axes, 0.1, y + 2.1, f"{name}: {asked} answer{'s' * (name == 'causal')}", ha="left", fontweight="bold")
         write(axes, 2.0, y + 1.5, "answers", ha="right", color=colour, fontsize=8)
         write(axes, 2.0, y, "is shown", ha="right", color=colour, fontsize=8)
@@ -120,7 +120,7 @@ def objectives() -> Figure:
         bar.barh(0, count, left=start, color=colour, alpha=alpha, height=0.5)
         start += count
     label = {"va": "center", "fontsize": 9}
-    bar.text(0, 0.55, "masked: of 1,000 places", fontweight="bold", color=DARK, **label)
+    bar.text(0, 0.55, "masked: of 1,000 positions", fontweight="bold", color=DARK, **label)
     bar.text(425, 0, "850 do not answer", ha="center", color=DARK, **label)
     bar.text(910, 0, "120 are hidden", ha="center", color="white", **label)
     bar.text(870, 0.55, "15 show another word,", ha="right", color=WRONG, **label)
@@ -131,7 +131,7 @@ def objectives() -> Figure:
 
 
 def best_guesses(shown: list[str | None]) -> list[tuple[str, float]]:
-    """Return for each place the best word and its share, among the sentences of CORPUS that fit what is shown."""
+    """Return for each position the best word and its share, among the sentences of CORPUS that fit what is shown."""
     fitting = [s for s in CORPUS if all(w in (None, v) for w, v in zip(shown, s, strict=True))]
     best = [Counter(words).most_common(1)[0] for words in zip(*fitting, strict=True)]
     return [(word, count / len(fitting)) for word, count in best]

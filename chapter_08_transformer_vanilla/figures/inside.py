@@ -25,7 +25,7 @@ def visible(characters: str) -> list[str]:
 
 
 def copying(found: dict) -> Figure:
-    """Draw the loss by place in a text that repeats itself, how much each head copies, and what it costs without it.
+    """Draw the loss by position in a text that repeats itself, how much each head copies, and what it costs without it.
 
     `found` is what `survey_copying` returns.
     """
@@ -35,7 +35,7 @@ def copying(found: dict) -> Figure:
     left.plot(range(2, len(losses) + 2), losses, color=READ, linewidth=1.2)
     left.axvline(half + 0.5, color=GREY, linestyle="--", linewidth=1)
     left.text(half + 1.5, 0.03 * max(losses), "the same again", fontsize=8, color=GREY)
-    left.set(xlabel="place", ylabel="loss (nats a character)", ylim=(0, None))
+    left.set(xlabel="position", ylabel="loss (nats a character)", ylim=(0, None))
     title = f"weight on what is to be copied\n(everywhere alike: {found['uniform']:.3f})"
     head_grid(middle, found["weights"], title, top=1.0)
     top = max(found["costs"].max().item(), LEAST_TOP)

@@ -26,7 +26,7 @@ HYPOTHESES = {"a dog": 0.5, "a dog barks loudly": 0.7}  # and the probability of
 
 
 def norms(gradients: dict[str, list[float]], changes: dict[str, dict[int, float]], lr: float) -> Figure:
-    """Where norms stand; the gradient at each place of the stream; how far one step of Adam moves the output.
+    """Where norms stand; the gradient all along the stream; how far one step of Adam moves the output.
 
     Args:
         gradients: for "pre" and "post", from what enters the first layer to what leaves the last; "pre_straight" and
@@ -45,7 +45,7 @@ def norms(gradients: dict[str, list[float]], changes: dict[str, dict[int, float]
         middle.plot(range(len(row)), straight, style, color="0.6", label=f"{name}-norm, stream alone")
         depths = list(changes[name])
         right.plot(depths, list(changes[name].values()), style, marker="o", color=NORM, label=f"{name}-norm")
-    middle.set(xlabel="place in the stream (0: the input)", ylabel="norm of the gradient", ylim=(0, None))
+    middle.set(xlabel="layers passed (0: the input)", ylabel="norm of the gradient", ylim=(0, None))
     right.set(xlabel="layers", ylabel="relative change of the output", ylim=(0, None))
     right.set_xscale("log", base=2)
     right.set_xticks(depths, [str(depth) for depth in depths])
@@ -140,11 +140,11 @@ def smoothing(share: float = 0.1, n_tokens: int = 4) -> Figure:
     figure, (left, right) = new_figure(9.5, 3.1, ncols=2, width_ratios=[1, 1.5])
     label = F.one_hot(torch.tensor(0), n_tokens).double()
     target = (1 - share) * label + share / n_tokens
-    places = torch.arange(n_tokens)
-    left.bar(places - 0.2, label, width=0.36, color="0.8", label="label")
-    bars = left.bar(places + 0.2, target, width=0.36, color=WRITTEN, label="smoothed")
+    ticks = torch.arange(n_tokens)
+    left.bar(ticks - 0.2, label, width=0.36, color="0.8", label="label")
+    bars = left.bar(ticks + 0.2, target, width=0.36, color=WRITTEN, label="smoothed")
     left.bar_label(bars, fmt="%.3f", fontsize=8)
-    left.set_xticks(places, ["dog", "cat", "runs", "the"])
+    left.set_xticks(ticks, ["dog", "cat", "runs", "the"])
     left.set(ylabel="wanted probability", ylim=(0, 1.15))
     left.legend(frameon=False, fontsize=8)
     leads = torch.linspace(0, 10, 201, dtype=torch.float64)

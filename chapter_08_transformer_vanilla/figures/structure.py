@@ -126,7 +126,7 @@ def tower(axes: Axes, x: float, colour: str, branches: list[str], text: str, len
     arrow(axes, (x, 0.6), (x, 1.15))
     write(axes, x + 0.7, 0.88, f"(B, {length})", color=GREY, fontsize=8)
     block(axes, x, 1.45, 3.0, 0.62, "√D × embedding", colour)
-    write(axes, x - 2.9, 2.35, "places", color=PLACE)
+    write(axes, x - 2.9, 2.35, "positions", color=PLACE)
     arrow(axes, (x - 2.3, 2.35), (x - 0.22, 2.35), PLACE)
     arrow(axes, (x, 1.76), (x, 2.13))
     plus(axes, x, 2.35)
@@ -156,8 +156,8 @@ def cache(n_tokens: int = 5) -> Figure:
     fresh = again.clone()
     fresh[:-1] = torch.where(allowed[:-1], 0.0, torch.nan)
     for axes, weights, title in (
-        (panels[0], again, f"no cache: {n_tokens} places computed"),
-        (panels[1], fresh, "cache: 1 place computed"),
+        (panels[0], again, f"no cache: {n_tokens} positions computed"),
+        (panels[1], fresh, "cache: 1 position computed"),
     ):
         weight_grid(axes, weights, names, names, form=None)
         axes.set(xlabel=f"keys and values\n{title}", ylabel="queries")
@@ -169,6 +169,6 @@ def cache(n_tokens: int = 5) -> Figure:
     panels[2].plot(lengths, lengths, color=READ, label="with: T")
     panels[2].annotate("465", (30, 465), xytext=(-24, -2), textcoords="offset points", color=GREY)
     panels[2].annotate("30", (30, 30), xytext=(-6, 6), textcoords="offset points", color=READ)
-    panels[2].set(xlabel="tokens written", ylabel="places computed in all")
+    panels[2].set(xlabel="tokens written", ylabel="positions computed in all")
     panels[2].legend(frameon=False, fontsize=8)
     return figure

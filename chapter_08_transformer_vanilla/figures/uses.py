@@ -98,7 +98,7 @@ def cut_picture(axes: Axes) -> None:
         axes.imshow(patch, extent=(x - 0.8, x + 0.8, y - 0.8, y + 0.8), zorder=1)
         write(axes, x, y - 1.25, f"{8 * row + column + 1}", color=PLACE, fontsize=8)
         write(axes, 20.3, y, "…", fontsize=14)
-    write(axes, 16.0, 3.0, "pink: place, a learned vector", color=PLACE, fontsize=8)
+    write(axes, 16.0, 3.0, "pink: position, a learned vector", color=PLACE, fontsize=8)
     write(axes, 16.0, 1.9, "48 numbers × matrix = D numbers", color=THINK, fontsize=8)
 
 
@@ -166,8 +166,8 @@ def work(context: int = 256) -> Figure:
     height = sum(transformer_work(context=doubled, **SHAPE).values()) / 1e6
     right.plot(doubled, height, "o", color=TALK)
     note = f"at {doubled:,} tokens\nscores and means cost as\nmuch as the layers' matrices"
-    place = {"xytext": (300, 49), "fontsize": 8, "color": TALK}
-    right.annotate(note, (doubled, height), arrowprops={"arrowstyle": "-", "color": TALK}, **place)
+    style = {"xytext": (300, 49), "fontsize": 8, "color": TALK}
+    right.annotate(note, (doubled, height), arrowprops={"arrowstyle": "-", "color": TALK}, **style)
     right.set(xlabel="context (tokens)", ylabel="million FLOP a token", ylim=(0, 65), xlim=(0, 8192))
     right.set_xticks([0, 2048, 4096, 6144, 8192])
     right.legend(frameon=False, fontsize=8, loc="lower right")

@@ -102,10 +102,10 @@ def text_loss(model: Transformer, ids: Tensor, length: int, stride: int) -> floa
     losses = torch.empty(n_targets, dtype=torch.float64)
     with evaluating(model):
         for some in starts.flip(0).split(AT_ONCE):  # from the last to the first, which has the last word
-            places = some[:, None] + torch.arange(length)  # (B, T)
-            tokens, targets = (ids[shifted.to(ids.device)] for shifted in (places, places + 1))  # (B, T)
+            positions = some[:, None] + torch.arange(length)  # (B, T)
+            tokens, targets = (ids[shifted.to(ids.device)] for shifted in (positions, positions + 1))  # (B, T)
             logits = model(tokens).transpose(1, 2)  # (B, T, V) -> (B, V, T)
             found = F.cross_entropy(logits, targets, reduction="none").cpu().double()  # (B, T)
-            for place, loss in zip(places, found, strict=True):
-                losses[place] = loss
+            for position, loss in zip(positions, found, strict=True):
+                losses[position] = loss
     return losses.mean().item()

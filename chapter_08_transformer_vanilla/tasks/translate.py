@@ -122,8 +122,8 @@ class Translate:
 
     def baselines(self) -> dict[str, float]:
         """Return BLEU of the translations of the most similar training sentences."""
-        places = nearest(self.encode(self.test)[0], self.sources, len(self.tokenizer))
-        return {"bleu_nearest": bleu([self.train[i][1] for i in places], self.test)}
+        found = nearest(self.encode(self.test)[0], self.sources, len(self.tokenizer))
+        return {"bleu_nearest": bleu([self.train[i][1] for i in found], self.test)}
 
     @torch.no_grad()
     def about(self, model: Transformer) -> dict:

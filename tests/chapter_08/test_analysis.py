@@ -41,8 +41,8 @@ def random_weights(*shape):
 
 def mean_over_queries(weights, lengths, keys_of):
     """By definition: the sum over the keys, averaged over the queries that have any."""
-    places = [(b, t, keys_of(b, t, n)) for b, n in enumerate(lengths.tolist()) for t in range(n)]
-    return torch.stack([weights[b, :, t, keys].sum(dim=-1) for b, t, keys in places if keys]).mean(dim=0)
+    positions = [(b, t, keys_of(b, t, n)) for b, n in enumerate(lengths.tolist()) for t in range(n)]
+    return torch.stack([weights[b, :, t, keys].sum(dim=-1) for b, t, keys in positions if keys]).mean(dim=0)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -87,9 +87,9 @@ def test_a_survey_is_of_each_layers_weights_over_real_tokens_alone():
     both, *alone = (survey_heads(translator, some, torch.device("cpu")) for some in (pairs, pairs[:1], pairs[1:]))
     sizes = [len(translator.tokenizer.encode(text)) + 1 for text, _ in pairs]
     for name in ("tokens", "weights"):
-        place = both["encoder"]["roles"].index("itself")
+        role = both["encoder"]["roles"].index("itself")
         rows = [
-            part["encoder"][name][:, place] if name == "weights" else part["encoder"][name] for part in (both, *alone)
+            part["encoder"][name][:, role] if name == "weights" else part["encoder"][name] for part in (both, *alone)
         ]
         expected = sum(n * row for n, row in zip(sizes, rows[1:], strict=True)) / sum(sizes)
         torch.testing.assert_close(rows[0], expected, rtol=0, atol=1e-5)

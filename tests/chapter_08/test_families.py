@@ -55,7 +55,7 @@ def test_pieces_cost_what_their_characters_cost():
     assert sum(map(sum, families.NATS.values())) == pytest.approx(6.6)
 
 
-def test_so_many_places_answer():
+def test_so_many_positions_answer():
     """By the plain code and by `mask_tokens`, which draws the other word from a large vocabulary."""
     torch.manual_seed(0)
     n = 200_000
@@ -71,7 +71,7 @@ def test_so_many_places_answer():
 
 
 def test_an_encoder_sees_the_answer():
-    """The logits at a place depend on the next token in an encoder, not in a decoder."""
+    """The logits at a position depend on the next token in an encoder, not in a decoder."""
     for model, depends in ((tiny(2, 0), True), (tiny(0, 2), False)):
         logits = [model(torch.tensor([[1, 2, token, 4]]))[0, 1] for token in (3, 5)]
         assert logits[0].equal(logits[1]) is not depends
@@ -83,7 +83,7 @@ def test_the_pictures_guesses_are_the_texts():
         assert families.best_guesses(shown) == NAMES["guess"](families.CORPUS, shown)
 
 
-def test_steps_of_one_place_write_a_sentence_of_the_corpus():
+def test_steps_of_one_position_write_a_sentence_of_the_corpus():
     """By the chain rule; words of one step need not go together."""
     sentences = {" ".join(s) for s in families.CORPUS}
     assert NAMES["unmask"](families.CORPUS, 1) in sentences
@@ -149,7 +149,7 @@ def test_patches_are_a_strided_convolution(height, width, p):
 
 
 @pytest.mark.parametrize("pooling", ["class", "mean"])
-def test_shuffled_patches_need_shuffled_places_only(pooling):
+def test_shuffled_patches_need_shuffled_positions_only(pooling):
     torch.manual_seed(0)
     config = ViTConfig(image_size=8, patch_size=2, d_model=8, n_heads=2, d_ff=12, n_layers=2, pooling=pooling)
     model, images = VisionTransformer(config).double().eval(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
@@ -179,14 +179,14 @@ def test_two_layers_copy_as_the_plain_code_does(text):
     fetched = x[0, :, :4] - nn.functional.one_hot(torch.tensor(text), 4)  # (T, V)
     plain = NAMES["copying"](text)
     for t, answer in enumerate(plain):
-        after = [s for s in range(1, t + 1) if text[s - 1] == text[t]]  # all places behind one like t's
+        after = [s for s in range(1, t + 1) if text[s - 1] == text[t]]  # all positions behind one like t's
         share = torch.zeros(4, dtype=torch.float64)
         for s in after:
             share[text[s]] += 3 / len(after)
         torch.testing.assert_close(fetched[t], share, rtol=0, atol=1e-3)
         assert answer == (text[after[0]] if after else 0)
     if text == circuits.TEXT:
-        assert weights[0, 0, range(4, 7), range(2, 5)].min() > 0.999  # places t and t - n + 1
+        assert weights[0, 0, range(4, 7), range(2, 5)].min() > 0.999  # positions t and t - n + 1
 
 
 def test_one_layer_cannot_copy():
@@ -212,15 +212,15 @@ def test_the_lens_at_the_top_is_the_model():
 
 def test_work_is_counted_as_pytorch_counts_it():
     """Its counter takes scores for all pairs, ours for those that the mask allows, (T + 1) / 2T of them."""
-    n_layers, d, n_places, v = 2, 8, 6, 11
+    n_layers, d, n_positions, v = 2, 8, 6, 11
     model = Transformer(TransformerConfig(v, d, 2, 4 * d, 0, n_layers, dropout=0.0))
     with FlopCounterMode(display=False) as counter:
         state = model.decoder.start()
-        model.head(model.decoder(model.embed(torch.arange(n_places)[None]), state, need_weights=True)[0])
-    pairs = n_layers * 4 * n_places**2 * d
-    expected = (counter.get_total_flops() - pairs + pairs * (n_places + 1) / (2 * n_places)) / n_places
-    assert NAMES["transformer_flop"](n_layers, d, n_places, v) == expected
-    assert sum(uses.transformer_work(n_layers, d, n_places, v).values()) == expected
+        model.head(model.decoder(model.embed(torch.arange(n_positions)[None]), state, need_weights=True)[0])
+    pairs = n_layers * 4 * n_positions**2 * d
+    expected = (counter.get_total_flops() - pairs + pairs * (n_positions + 1) / (2 * n_positions)) / n_positions
+    assert NAMES["transformer_flop"](n_layers, d, n_positions, v) == expected
+    assert sum(uses.transformer_work(n_layers, d, n_positions, v).values()) == expected
     lstm = LanguageModel(LanguageModelConfig(v, d_embedding=d, hidden_size=d, n_layers=3))
     matrices = [p for name, p in lstm.named_parameters() if p.ndim == 2 and "embedding" not in name]
     assert NAMES["lstm_flop"](3, d, v) == 2 * sum(p.numel() for p in matrices)

@@ -113,7 +113,7 @@ def test_a_decoder_goes_on_where_it_stopped(cross):
         torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-10)
 
 
-def test_a_memory_without_any_real_place_says_nothing():
+def test_a_memory_without_any_real_position_says_nothing():
     decoder = Decoder(2, 6, **SIZES).double().eval()
     shake_(decoder)
     x, memory = random(2, 3, 6), random(2, 4, 6)

@@ -27,7 +27,7 @@ def test_sinusoids_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("distance", [0, 1, -4, 37])
-def test_a_shift_is_one_rotation_for_all_places(distance):
+def test_a_shift_is_one_rotation_for_all_positions(distance):
     table = sinusoidal_encoding(200, 16)
     matrix = shift_matrix(distance, 16)
     shifted = table[50:150] @ matrix.T  # (100, D) @ (D, D) -> (100, D)
@@ -36,7 +36,7 @@ def test_a_shift_is_one_rotation_for_all_places(distance):
     torch.testing.assert_close(matrix @ shift_matrix(3, 16), shift_matrix(distance + 3, 16), rtol=0, atol=1e-12)
 
 
-def test_the_product_of_two_places_depends_on_their_distance_alone():
+def test_the_product_of_two_positions_depends_on_their_distance_alone():
     table = sinusoidal_encoding(60, 32)
     products = table @ table.T  # (60, 60)
     for distance in (0, 1, 10):
@@ -68,8 +68,8 @@ def test_the_table_grows_and_is_not_saved():
     assert not positions.state_dict()
 
 
-def test_learned_places_end():
+def test_learned_positions_end():
     positions = POSITIONS["learned"](8, max_length=4)
     assert positions(torch.zeros(1, 2, 8), first=2).shape == (1, 2, 8)
-    with pytest.raises(ValueError, match="a sequence of 5 tokens is too long: 4 places were learned"):
+    with pytest.raises(ValueError, match="a sequence of 5 tokens is too long: 4 positions were learned"):
         positions(torch.zeros(1, 1, 8), first=4)

@@ -85,12 +85,12 @@ def test_talking_and_thinking_are_the_layers():
     close(NAMES["x"], found, 1e-12)
 
 
-def test_places_are_the_fast_ones():
-    for place, distance in ((0, 1), (7, -3), (31, 12)):
-        plain = NAMES["code"](place, 10)
-        close(plain, sinusoidal_encoding(1, 10, place)[0], 1e-12)
+def test_positions_are_the_fast_ones():
+    for position, distance in ((0, 1), (7, -3), (31, 12)):
+        plain = NAMES["code"](position, 10)
+        close(plain, sinusoidal_encoding(1, 10, position)[0], 1e-12)
         close(NAMES["shifted"](plain, distance), shift_matrix(distance, 10) @ torch.tensor(plain).double(), 1e-6)
-        close(NAMES["shifted"](plain, distance), sinusoidal_encoding(1, 10, place + distance)[0], 1e-11)
+        close(NAMES["shifted"](plain, distance), sinusoidal_encoding(1, 10, position + distance)[0], 1e-11)
     slowest = 2 * math.pi / angular_frequencies(512)[-1].item()
     assert round(slowest, -4) == 60_000 and round(2 * math.pi, 1) == 6.3
 
@@ -164,11 +164,24 @@ def test_both_sentences_score_the_same_at_the_exercises_alpha():
     assert round(exact, 3) == alpha
 
 
-def test_one_pair_of_places_looks_alike_to_the_fastest_hand():
+def test_one_pair_of_positions_looks_alike_to_the_fastest_hand():
     """Of 0 to 6, as the README's check asks for; 7 would make it two."""
-    codes = [torch.tensor(NAMES["code"](place, 2)) for place in range(7)]
+    codes = [torch.tensor(NAMES["code"](position, 2)) for position in range(7)]
     alike = [(a, b) for b in range(7) for a in range(b) if codes[a] @ codes[b] > 0.9]
     assert alike == [(0, 6)]
+
+
+def test_answers_to_the_checks_are_what_the_code_says():
+    """Those that have numbers of their own and are tested nowhere else."""
+    assert NAMES["rounds"]([range(max(t - 2, 0), min(t + 3, 30)) for t in range(30)]) == 15
+    assert NAMES["straight_path"](24, "post")[0] == pytest.approx(2**12)
+    assert [round(NAMES["share_right"](400, r), 3) for r in (0.95, 0.7, 0)] == [0.95, 0.933, 0]
+    leads = [10.3, 10.491, 10.7]  # of one among 4,000
+    losses = [NAMES["smoothed_loss"]([lead] + [0.0] * 3_999, 0, 0.1) for lead in leads]
+    assert losses[1] < min(losses[0], losses[2])
+    assert NAMES["unmask"](NAMES["corpus"], 1) == "the dog barks at the moon all night"
+    assert NAMES["lens"]([0, 1, 4.5, 0], NAMES["rows"]) == ["d", pytest.approx(0.95, abs=5e-4)]
+    assert NAMES["derivative"](math.sqrt(2) - 1, 24, "post") == pytest.approx(1)
 
 
 def test_slips_are_those_of_a_simulation():

@@ -60,9 +60,9 @@ def test_no_text_has_a_mask_and_gaps_are_filled_where_they_are():
     gaps = fill_gaps(model, tokenizer, tokens, 2)
     with torch.no_grad():
         p = model.eval()(torch.tensor([tokens]))[0, :, len(SPECIAL) :].softmax(dim=1)  # special pieces stand nowhere
-    for gap, place in zip(gaps, [len(tokenizer.encode("the")), len(tokens) - 1], strict=True):
-        assert list(gap.values()) == pytest.approx(p[place].topk(2).values.tolist())
-        assert list(gap) == tokenizer.show((p[place].topk(2).indices + len(SPECIAL)).tolist())
+    for gap, position in zip(gaps, [len(tokenizer.encode("the")), len(tokens) - 1], strict=True):
+        assert list(gap.values()) == pytest.approx(p[position].topk(2).values.tolist())
+        assert list(gap) == tokenizer.show((p[position].topk(2).indices + len(SPECIAL)).tolist())
 
 
 def test_gaps_are_filled_by_chance_with_what_texts_have():

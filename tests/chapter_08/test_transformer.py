@@ -34,7 +34,7 @@ def build(seed=0, **options):
 def test_model_equals_pytorchs(shape, norm, tie_weights):
     """nn.Transformer stands between our embedding and our head, with masks for source and target.
 
-    It also masks the target's padding, which a causal decoder need not: what is compared are the real places.
+    It also masks the target's padding, which a causal decoder need not: what is compared are the real positions.
     """
     b, s, t = shape
     ours = build(norm=norm, tie_weights=tie_weights)
@@ -148,8 +148,8 @@ def exhaustive(model, source, length, max_length, length_penalty):
         given = torch.cat([torch.full((len(targets), 1), BOS), targets[:, :-1]], dim=1)
         log_p = model(source[None, :length].expand(len(targets), -1), None, given).log_softmax(dim=-1)
         totals = log_p.gather(2, targets[:, :, None])[:, :, 0].sum(dim=1) / ((5 + size) / 6) ** length_penalty
-        place = totals.argmax().item()
-        best = max(best, (totals[place].item(), [token for token in targets[place].tolist() if token != EOS]))
+        index = totals.argmax().item()
+        best = max(best, (totals[index].item(), [token for token in targets[index].tolist() if token != EOS]))
     return best
 
 
@@ -181,7 +181,7 @@ def test_attention_maps_are_weights_of_every_layer_and_head():
     assert len(build(n_decoder_layers=0).attention_maps(SOURCE, LENGTHS)["encoder"]) == 2
 
 
-def test_queries_that_ask_nothing_look_at_all_real_places_alike():
+def test_queries_that_ask_nothing_look_at_all_real_positions_alike():
     model = build(n_encoder_layers=1, n_decoder_layers=1)
     model.encoder.layers[0].self_attention.in_proj_weight.data.zero_()
     weights = model.attention_maps(SOURCE, LENGTHS, TARGET)["encoder"][0]

@@ -50,7 +50,7 @@ def test_tokens_go_row_by_row(tokenizer, patch_size):
 def test_pooling_by_mean_takes_all_tokens_alike():
     torch.manual_seed(0)
     model = VisionTransformer(ViTConfig(**TINY, pooling="mean")).double().eval()
-    nn.init.zeros_(model.positions.weight)  # without places a mean does not see the order of patches
+    nn.init.zeros_(model.positions.weight)  # without positions a mean does not see the order of patches
     images = torch.randn(2, 3, 12, 12, dtype=torch.float64)
     swapped = torch.cat([images[:, :, 4:8], images[:, :, :4], images[:, :, 8:]], dim=2)
     torch.testing.assert_close(model(swapped), model(images), rtol=0, atol=1e-12)
@@ -82,10 +82,10 @@ def test_it_learns_where_a_spot_is(options, steps):
 
     def batch(count):
         images = 0.3 * torch.randn(count, 3, 16, 16, generator=generator)
-        places = torch.randint(13, (count, 2), generator=generator)
-        for image, (row, column) in zip(images, places.tolist(), strict=True):
+        positions = torch.randint(13, (count, 2), generator=generator)
+        for image, (row, column) in zip(images, positions.tolist(), strict=True):
             image[:, row : row + 4, column : column + 4] += 1.0
-        low, right = (places > 6).long().T
+        low, right = (positions > 6).long().T
         return images, 2 * low + right
 
     for _ in range(steps):

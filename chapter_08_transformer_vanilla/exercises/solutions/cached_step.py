@@ -12,7 +12,7 @@ Cache = tuple[Tensor, Tensor]
 
 
 def cached_step(layer: DecoderLayer, x: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
-    """x (B, 1, D) -> (B, 1, D), and keys and values of one place more."""
+    """x (B, 1, D) -> (B, 1, D), and keys and values of one position more."""
     q, k, v = layer.self_attention.project(layer.norm1(x), 0, 2)  # (B, H, 1, D/H)
     if cache is not None:
         k, v = (torch.cat(pair, dim=2) for pair in zip(cache, (k, v), strict=True))  # (B, H, P + 1, D/H)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def speeds(d_model: int) -> Tensor:
-    """Return (D/2,), the angle a place of each hand."""
+    """Return (D/2,), the angle per position of each hand."""
     return 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
 
 
