@@ -34,8 +34,8 @@ class ModelConfig:
 
     n_tokens: int  # size V of the vocabulary
     d_model: int = 256
-    n_layers: int = 6
-    n_heads: int = 8
+    n_layers: int = 5
+    n_heads: int = 4
     n_kv_heads: int | None = None  # heads of keys and values; None: n_heads
     d_head: int | None = None  # numbers of a query and a key; None: d_model / n_heads
     d_ff: int = 688  # with SwiGLU 8/3 d_model has as many weights as 4 d_model without

@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chapter_10_llm_modern_components.bpe import train_tokenizer
+from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.figures import choosing, costs, counting, growth, parts, places, structure
 from chapter_10_llm_modern_components.figures.counting import counts
 from chapter_10_llm_modern_components.figures.merges import draw_merge_steps
@@ -19,7 +20,8 @@ from utils.cli import add_output_flags, begin, run, script_parser
 from utils.plotting import save_figure
 from utils.results import write_results
 
-N_TOKENS, LOOKS_BACK = 4096, 256  # the vocabulary; the tokens that one looks back at in a text of 512, on average
+N_TOKENS, DEPTH = 4096, 5  # of the model that pretrain.py trains if no flag says otherwise
+LOOKS_BACK = 256  # tokens that one looks back at in a text of 512, on average
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,7 +36,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def theory(args: argparse.Namespace) -> list[Path]:
     """The pictures of the README's theory, and its counts; nothing was trained."""
-    model = LanguageModel(ModelConfig(N_TOKENS, n_kv_heads=2))
+    sizes = dial(DEPTH)
+    del sizes["lr"], sizes["batch_size"]
+    model = LanguageModel(ModelConfig(N_TOKENS, **sizes))
     path = args.out_dir / "theory.json"
     write_results(path, args, counts(model, LOOKS_BACK))
     drawn = {

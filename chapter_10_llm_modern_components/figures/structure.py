@@ -89,7 +89,8 @@ def matrices(model: LanguageModel, n_kept: int = 256) -> Figure:
     layer = [("q", q, TALK), ("k", kv, TALK), ("v", kv, TALK), ("out", q, TALK)]
     layer += [("gate", d_ff, THINK), ("up", d_ff, THINK), ("down", d_ff, THINK)]
     gap, step = 46, d_model + 62
-    figure, axes = blank(11.4, 6.1, c.n_tokens + 60, (c.n_layers + 1) * step + 60)
+    width, height = c.n_tokens + 60, (c.n_layers + 1) * step + 60
+    figure, axes = blank(11.4, 11.4 * height / width, width, height)
     y = c.n_layers * step + 60
     box(axes, 30, y, c.n_tokens, d_model, GREY, f"token table: {c.n_tokens:,} × {d_model}, first and last")
     for number in range(c.n_layers):
@@ -106,7 +107,7 @@ def matrices(model: LanguageModel, n_kept: int = 256) -> Figure:
     x += 70
     total = sum(p.numel() for p in model.parameters())
     kept = 2 * c.n_layers * kv * n_kept
-    write(axes, x, 4.6 * step, f"layers 1 to {c.n_layers}", color=GREY, ha="left", fontsize=9)
+    write(axes, x, 4.5 * step, f"layers 1 to {c.n_layers}", color=GREY, ha="left", fontsize=9)
     write(axes, x, 3.5 * step, f"{total / 1e6:.1f} million", ha="left", fontsize=13, fontweight="bold")
     write(axes, x, 3.1 * step, "numbers learned", ha="left", fontsize=9)
     write(axes, x, 1.9 * step, f"{kept / 1e6:.1f} million", ha="left", fontsize=13, fontweight="bold", color=KEY)

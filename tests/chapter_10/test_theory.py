@@ -19,6 +19,7 @@ from chapter_10_llm_modern_components.blocks import Attention, MixtureOfExperts,
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, learn_merges_naive
 from chapter_10_llm_modern_components.figures import choosing, counting, parts, places
 from chapter_10_llm_modern_components.model import Block, LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretrain import RECIPES, build_parser, set_sizes
 from chapter_10_llm_modern_components.sampling import StopStrings, keep_min_p, penalize_repetition
 from chapter_10_llm_modern_components.speculative import accept
 from tests.conftest import ROOT
@@ -147,13 +148,19 @@ def test_the_fuller_an_expert_the_harder_its_probability_is_pushed():
 
 
 def test_counts_are_the_models():
-    model = LanguageModel(ModelConfig(4096, n_kv_heads=2))
-    found = NAMES["parameters"](4096, 256, 6, 8, 2, model.config.d_ff)
+    """Of the model that pretrain.py trains if no flag says otherwise."""
+    parser = build_parser()
+    parser.set_defaults(**RECIPES["stories"])
+    args = parser.parse_args([])
+    sizes = set_sizes(args)
+    del sizes["lr"], sizes["batch_size"]
+    model = LanguageModel(ModelConfig(args.vocab_size, max_length=args.length, **sizes))
+    found = NAMES["parameters"](4096, 256, 5, 4, 2, 688)
     final = json.loads((CHAPTER / "results" / "theory.json").read_text(encoding="utf-8"))["final"]
     assert counting.counts(model, final["looks_back"]).items() <= final.items()
     assert [*found.values()] == [final[name] for name in ("tokens", "attention", "feed_forward")]
     assert sum(p.numel() for p in model.parameters()) == final["parameters"] == sum(found.values()) + final["norms"]
-    assert NAMES["operations"](final["parameters"], 256, 6, 256) == final["operations_to_read"]
+    assert NAMES["operations"](final["parameters"], 256, 5, 256) == final["operations_to_read"]
     caches = model.new_caches(10)
     with torch.no_grad():
         model(torch.zeros(1, 10, dtype=torch.long), caches)
@@ -211,9 +218,9 @@ def test_numbers_in_the_prose_are_right():
         "163, 16, 1.6 and 0.16 turns": 1024 / (2 * math.pi),
         "last hand is at 4.1": 4.096,
         "up to 59 degrees": math.degrees(1.024),
-        "82{,}000": math.exp(2 * math.sqrt(32)) / 1000,
-        "1,694 tokens looked back at": 5205248 / (2 * 6 * 256),
-        "texts of 3,389": 5205248 / (6 * 256),
+        "8.9 million": math.exp(2 * math.sqrt(64)) / 1e6,
+        "1,827 tokens looked back at": 4676352 / (2 * 5 * 256),
+        "texts of 3,653": 4676352 / (5 * 256),
         "1.98$ times": NAMES["tokens_a_step"](0.7, 4) / 1.4,
         "682.67": 8 * 256 / 3,
     }
