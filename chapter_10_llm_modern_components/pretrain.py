@@ -85,6 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     parser.set_defaults(**RECIPES[parser.parse_known_args(argv)[0].corpus])
     args = begin(parser, argv, dry_run=TINY)
+    sizes = set_sizes(args)
+    lr, batch_size = sizes.pop("lr"), sizes.pop("batch_size")
+    check_sizes(sizes, args.length)
     with process_group(args.device):
         with first_process_first():  # the others find on disk what the first one has made
             corpus = load_corpus(args.corpus, args.data_root)
@@ -92,13 +95,12 @@ def main(argv: list[str] | None = None) -> None:
             learned, held_out = (cut(part, int(args.megabytes * 1e6)) for part in (learned, corpus.held_out))
             tokenizer = load_tokenizer(args.tokenizer, learned, args.vocab_size, args.out_dir)
             windows = Windows(cached_stream(learned, tokenizer, args.out_dir), args.length, args.seed)
-        sizes = set_sizes(args)
-        lr, batch_size = sizes.pop("lr"), sizes.pop("batch_size")
         config = ModelConfig(len(tokenizer), max_length=args.length, dropout=args.dropout, **sizes)
         check_shares(batch_size, args.accumulate)
         if args.parallel == "fsdp" and args.optimizer == "muon":
             raise UserError("--parallel fsdp leaves no process a whole matrix, as Muon needs: add --optimizer adamw")
-        model, history, seconds = train(args, config, lr, batch_size, windows, tokenizer, validation, len_utf8(learned))
+        train_bytes = sum(map(len, map(utf8, learned)))
+        model, history, seconds = train(args, config, lr, batch_size, windows, tokenizer, validation, train_bytes)
         if rank() > 0:
             return
         round_to_half(model)
@@ -165,6 +167,15 @@ def set_sizes(args: argparse.Namespace) -> dict[str, float]:
     return dial(args.depth, **sizes, lr=args.lr, batch_size=args.batch_size)
 
 
+def check_sizes(sizes: dict[str, int], length: int) -> None:
+    """Raise a UserError unless there is a model of these sizes: now, not when a tokenizer has been learned."""
+    try:
+        with torch.device("meta"):
+            LanguageModel(ModelConfig(256, max_length=length, **sizes))
+    except ValueError as error:
+        raise UserError(f"--d_model, --n_heads or --n_kv_heads: {error}") from error
+
+
 def load_tokenizer(path: Path | None, documents: list[str], vocab_size: int, folder: Path) -> ByteTokenizer:
     """Return the tokenizer at `path`, or one that the documents teach.
 
@@ -183,10 +194,6 @@ def check_shares(batch_size: int, accumulate: int) -> None:
     """Raise a UserError unless the batch can be shared equally."""
     if batch_size % (accumulate * world_size()):
         raise UserError(f"--batch_size {batch_size} is not {world_size()} processes times --accumulate {accumulate}")
-
-
-def len_utf8(documents: list[str]) -> int:
-    return sum(len(utf8(document)) for document in documents)
 
 
 def make_factor(schedule: str, steps: int, warmup_share: float, decay_share: float) -> Factor:

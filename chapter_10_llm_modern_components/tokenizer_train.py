@@ -60,11 +60,11 @@ def main(argv: list[str] | None = None) -> None:
         **(compare_with_naive(learned, args.vocab_size, args.special, args.naive_kb) if args.naive_kb else {}),
     }
     show(tokenizer, counts, corpus.held_out[0])
-    tokenizer.save(args.out_dir / "tokenizer.json")
-    results = f"tokenizer_{'file' if args.file else args.corpus}.json"
-    write_results(args.out_dir / results, args, final, history(tokenizer, counts))
+    name = "file" if args.file else args.corpus
+    tokenizer.save(args.out_dir / f"merges_{name}.json")
+    write_results(args.out_dir / f"tokenizer_{name}.json", args, final, history(tokenizer, counts))
     print(*final_lines(final), sep="\n")
-    print(f"written to {args.out_dir}: tokenizer.json, and what was measured in {results}")
+    print(f"written to {args.out_dir}: merges_{name}.json, and what was measured in tokenizer_{name}.json")
 
 
 def build_parser() -> argparse.ArgumentParser:

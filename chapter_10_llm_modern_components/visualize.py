@@ -1,10 +1,12 @@
-"""Draw the pictures of the theory, and count what a model has and does.
-画出理论部分的插图，并数出模型的参数与运算。
+"""Draw the pictures of the theory, count what a model has and does, and draw what the tokenizers learned.
+画出理论部分的插图，数出模型的参数与运算，并画出分词器学到的合并。
 
     python chapter_10_llm_modern_components/visualize.py --parts theory    # about 30 seconds
+    python chapter_10_llm_modern_components/visualize.py --parts tokens    # from results/tokenizer_*.json
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -14,13 +16,15 @@ from chapter_10_llm_modern_components.bpe import train_tokenizer
 from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.figures import choosing, costs, counting, growth, parts, places, structure
 from chapter_10_llm_modern_components.figures.counting import counts
-from chapter_10_llm_modern_components.figures.merges import draw_merge_steps
+from chapter_10_llm_modern_components.figures.merges import draw_merge_counts, draw_merge_steps
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from utils.cli import add_output_flags, begin, run, script_parser
+from utils.errors import UserError
 from utils.plotting import save_figure
 from utils.results import write_results
 
 N_TOKENS, DEPTH = 4096, 5  # of the model that pretrain.py trains if no flag says otherwise
+RESULTS = Path(__file__).resolve().parent / "results"
 LOOKS_BACK = 256  # tokens that one looks back at in a text of 512, on average
 
 
@@ -28,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = script_parser(__doc__, __file__)
     add_output_flags(parser)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="what to draw")
+    parser.add_argument("--results_dir", type=Path, default=RESULTS, help="where tokenizer_train.py's results lie")
     args = begin(parser, argv, dry_run={})
     for part in dict.fromkeys(args.parts):
         for path in PARTS[part](args):
@@ -63,7 +68,27 @@ def theory(args: argparse.Namespace) -> list[Path]:
     return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
 
 
-PARTS = {"theory": theory}
+def tokens(args: argparse.Namespace) -> list[Path]:
+    """How often each merge is made in books and in code; where results are missing, a line says what makes them.
+
+    Raises:
+        UserError: a file is there, but is not such results.
+    """
+    histories = {}
+    for label, corpus in (("children's books", "stories"), ("Python", "code")):
+        path, made_by = args.results_dir / f"tokenizer_{corpus}.json", f"tokenizer_train.py --corpus {corpus}"
+        if not path.exists():
+            print(f"{path} is not there: chapter_10_llm_modern_components/{made_by} makes it")
+            return []
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))["history"]
+            histories[label] = [{name: row[name] for name in ("merge", "token", "count")} for row in rows]
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            raise UserError(f"{path} holds no results of {made_by}") from error
+    return [save_figure(draw_merge_counts(histories), args.out_dir / "merge_counts.png")]
+
+
+PARTS = {"theory": theory, "tokens": tokens}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from chapter_10_llm_modern_components.bpe import ByteTokenizer, merge_steps, tra
 from chapter_10_llm_modern_components.corpora import toy
 from chapter_10_llm_modern_components.figures.merges import draw_merge_counts, draw_merge_steps
 from chapter_10_llm_modern_components.tokenizer_train import cut, main
+from chapter_10_llm_modern_components.visualize import main as visualize
 
 from matplotlib.patches import Rectangle
 
@@ -18,7 +19,7 @@ from matplotlib.patches import Rectangle
 def results(tmp_path_factory):
     out = tmp_path_factory.mktemp("tokenizer")
     main(["--dry_run", "--out_dir", str(out)])
-    return json.loads((out / "tokenizer_toy.json").read_text(encoding="utf-8")), out / "tokenizer.json"
+    return json.loads((out / "tokenizer_toy.json").read_text(encoding="utf-8")), out / "merges_toy.json"
 
 
 def test_what_it_writes_is_what_it_reports(results):
@@ -46,6 +47,20 @@ def test_pictures_show_each_merge(results):
     curve = axes.lines[0].get_ydata()
     assert list(curve) == [row["count"] for row in results[0]["history"]] and min(curve) > 0
     assert draw_merge_steps(train_tokenizer(["猫猫"], 258), "猫").axes[0].texts[0].get_text() == "\\xe7"
+
+
+def test_books_and_code_are_drawn_together_or_not_at_all(results, tmp_path, capsys, complaint):
+    flags = ["--parts", "tokens", "--results_dir", str(tmp_path), "--out_dir", str(tmp_path)]
+    content = json.dumps(results[0])
+    (tmp_path / "tokenizer_stories.json").write_text(content, encoding="utf-8")
+    visualize(flags)
+    assert "tokenizer_train.py --corpus code makes it" in capsys.readouterr().out
+    (tmp_path / "tokenizer_code.json").write_text('{"history": [{"merge": 1}]}', encoding="utf-8")
+    assert "tokenizer_code.json holds no results" in complaint(visualize, *flags)
+    assert not (tmp_path / "merge_counts.png").exists()
+    (tmp_path / "tokenizer_code.json").write_text(content, encoding="utf-8")
+    visualize(flags)
+    assert (tmp_path / "merge_counts.png").stat().st_size > 0
 
 
 def test_mistakes_end_in_one_line(complaint, tmp_path):

@@ -22,12 +22,12 @@ def checkpoint(tmp_path):
     return save(tmp_path / "model.pth")
 
 
-def save(path, **options):
+def save(path, about=None, **options):
     torch.manual_seed(0)
     tokenizer = ByteTokenizer([(116, 104)], ["<|endoftext|>"])
-    model = LanguageModel(ModelConfig(len(tokenizer), **TINY | options))
+    model = LanguageModel(ModelConfig(**{"n_tokens": len(tokenizer)} | TINY | options))
     round_to_half(model)
-    save_model(path, model, model.config, {"tokenizer": tokenizer.to_plain()})
+    save_model(path, model, model.config, {"tokenizer": tokenizer.to_plain()} if about is None else about)
     return path
 
 
@@ -74,7 +74,15 @@ def test_mistakes_are_one_line(checkpoint, folder, complaint):
     )
     assert "has other tokens" in complaint(script.main, *path, "--draft", folder)
     assert "--top_p is above 0" in complaint(script.main, *path, "--top_p", 0)
+    for flags in (["--temperature", "-1"], ["--top_k", "-1"], ["--n_tokens", "0"], ["--min_p", "nan"]):
+        with pytest.raises(SystemExit) as stop:
+            script.main(flags)
+        assert stop.value.code == 2
     (folder / "tokenizer.json").unlink()
     assert "tokenizer.json: no such file" in complaint(script.main, "--model_path", folder)
+    save(checkpoint, about={})
+    assert "holds no tokenizer beside its model" in complaint(script.main, *path)
+    save(checkpoint, n_tokens=257)
+    assert "tokenizer has 258 tokens, more than its model's 257" in complaint(script.main, *path)
     checkpoint.write_bytes(b"nothing")
     assert "is damaged" in complaint(script.main, *path)

@@ -200,3 +200,26 @@ def test_the_file_writes_by_itself_and_mistakes_are_told(tmp_path, complaint):
     assert "<|endoftext|>" in complaint(script.main, *TINY, "--tokenizer", tmp_path / "plain.json")
     assert "--batch_size 3" in complaint(script.main, *TINY, "--batch_size", 3)
     assert "--optimizer adamw" in complaint(script.main, *TINY, "--parallel", "fsdp")
+    assert "missing.json: no such file" in complaint(script.main, *TINY, "--tokenizer", tmp_path / "missing.json")
+    assert "no room for 256 bytes" in complaint(script.main, *TINY, "--vocab_size", 100)
+    assert "lower --length" in complaint(script.main, *TINY, "--length", 100_000)
+
+
+@pytest.mark.parametrize(("flags", "words"), [("--d_model 100 --n_heads 3", "by 3 heads"),
+                                              ("--n_heads 4 --n_kv_heads 3", "cannot share 3"),
+                                              ("--d_model 10 --n_heads 2", "odd")])  # fmt: skip
+def test_sizes_that_cannot_be_are_told_before_the_corpus_is_read(flags, words, complaint, monkeypatch):
+    monkeypatch.setattr(script, "load_corpus", None)
+    line = complaint(script.main, *TINY, *flags.split())
+    assert "--d_model, --n_heads or --n_kv_heads" in line and words in line
+
+
+def test_the_books_ten_minutes_are_a_million_parameters():
+    """The command of the quick start, whose model is small enough to read several million tokens in that time."""
+    args = script.build_parser().parse_args("--depth 3 --max_steps 1500 --megabytes 10".split())
+    sizes = script.set_sizes(args)
+    tokens = args.max_steps * sizes.pop("batch_size") * args.length
+    del sizes["lr"]
+    with torch.device("meta"):
+        count = sum(p.numel() for p in LanguageModel(ModelConfig(args.vocab_size, **sizes)).parameters())
+    assert count == 1_059_712 and tokens == 6_144_000

@@ -195,7 +195,9 @@ def test_what_may_be_shown_is_the_modules():
 def test_accepted_or_drawn_again_is_as_derived():
     """The rule itself: which share of luck accepts a guess, and what is drawn behind it, put together exactly."""
     p, q = (normal(2, 6)[i].softmax(dim=0) for i in range(2))
-    close(NAMES["comes_out"](p.tolist(), q.tolist()), p)
+    nothing_in_common = torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    for target, draft in ((p, q), (p, p), nothing_in_common):
+        close(NAMES["comes_out"](target.tolist(), draft.tolist()), target)
     generator, n = torch.Generator().manual_seed(0), 4000
     guesses = torch.multinomial(q, n, replacement=True, generator=generator).tolist()
     drawn = []
@@ -208,7 +210,7 @@ def test_accepted_or_drawn_again_is_as_derived():
 
 
 def test_tokens_a_step_is_the_mean_of_a_race():
-    for a, k in ((0.7, 4), (0.0, 3), (0.5, 1)):
+    for a, k in ((0.7, 4), (0.0, 3), (0.5, 1), (1.0, 2)):
         ends = [(1 - a) * a**i * (i + 1) for i in range(k)] + [a**k * (k + 1)]
         assert NAMES["tokens_a_step"](a, k) == pytest.approx(sum(ends))
 
