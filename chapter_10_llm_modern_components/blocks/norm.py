@@ -1,5 +1,5 @@
-"""RMSNorm: divide by the root mean square, and nothing else; half of LayerNorm's work for the same training.
-RMSNorm：只除以均方根，不减均值也不加偏置；省去 LayerNorm 的一半工作。
+"""RMSNorm: divide by the root mean square, and subtract no mean: less to compute than LayerNorm.
+RMSNorm：只除以均方根，不减均值，计算比 LayerNorm 少。
 """
 
 import torch

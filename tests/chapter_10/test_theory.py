@@ -237,6 +237,20 @@ def test_numbers_in_the_prose_are_right():
     assert NAMES["silu"](3) - NAMES["silu"](-3) == pytest.approx(3)
 
 
+def test_what_is_reckoned_from_the_benchmark_is_right():
+    """One chance of acceptance fits all that was drawn; a pass takes longer than the theory's example has it."""
+    path = CHAPTER / "results" / "benchmark.json"
+    final = json.loads(path.read_text(encoding="utf-8"))["final"]
+    expected = [NAMES["tokens_a_step"](0.6, k) for k in (2, 4, 8)]
+    measured = [final[f"sampled_{k}_guesses_tokens_per_pass"] for k in (2, 4, 8)]
+    assert measured == pytest.approx(expected, rel=0.02)
+    assert "{:.2f}, {:.2f} and {:.2f} bytes a pass".format(*expected) in README
+    step = 1000 * final["greedy_plain_seconds"] / 128
+    one_pass = 1000 * final["greedy_4_guesses_seconds"] * final["greedy_4_guesses_tokens_per_pass"] / 128
+    assert f"222 / 128 = {step:.1f} ms" in README and f"186 · 3.89 / 128 = {one_pass:.1f} ms" in README
+    assert 3 < one_pass / step < 4
+
+
 def test_llama_3_is_counted_right():
     found = NAMES["parameters"](128256, 4096, 32, 32, 8, 14336)
     numbers = [2 * found["tokens"], found["attention"], found["feed-forward"], 65 * 4096]
