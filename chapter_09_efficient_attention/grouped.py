@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from chapter_07_attention_mechanism.attention import causal_mask, scaled_dot_product_attention
 from chapter_09_efficient_attention.kv_cache import Cache, ContiguousCache
-from chapter_09_efficient_attention.rope import rotary
+from chapter_09_efficient_attention.rope import check_pairs, rotary
 
 
 def grouped_attention(
@@ -60,7 +60,7 @@ class GroupedAttention(nn.Module):
         rope_base: of the rotary positions; None: there are none.
 
     Raises:
-        ValueError: the heads cannot share the width, or the groups the heads.
+        ValueError: the heads cannot share the width, or the groups the heads; or rotary positions an odd head.
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class GroupedAttention(nn.Module):
         self.sizes = n_heads, n_kv_heads, n_kv_heads
         self.rope_base = rope_base
         d = width // n_heads
+        if rope_base is not None:
+            check_pairs(d)
         self.qkv_proj = nn.Linear(width, sum(self.sizes) * d, bias=bias)
         self.out_proj = nn.Linear(width, width, bias=bias)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from chapter_03_optimization_regularization.normalization import RMSNorm
 from chapter_09_efficient_attention.grouped import fused_grouped_attention
 from chapter_09_efficient_attention.kv_cache import Cache, ContiguousCache
-from chapter_09_efficient_attention.rope import rotary
+from chapter_09_efficient_attention.rope import check_pairs, rotary
 
 
 class LatentAttention(nn.Module):
@@ -31,12 +31,16 @@ class LatentAttention(nn.Module):
     Args:
         d_latent: length of c.
         d_rope: numbers of each query and key that tell the place.
+
+    Raises:
+        ValueError: the heads cannot share the width, or d_rope is odd.
     """
 
     def __init__(self, width: int, n_heads: int, d_latent: int, d_rope: int, rope_base: float = 10000.0):
         super().__init__()
         if width % n_heads:
             raise ValueError(f"a width of {width} cannot be shared equally by {n_heads} heads")
+        check_pairs(d_rope)
         self.n_heads, self.d_latent, self.d_rope, self.rope_base = n_heads, d_latent, d_rope, rope_base
         self.d_head = width // n_heads
         self.scale = 1 / math.sqrt(self.d_head + d_rope)

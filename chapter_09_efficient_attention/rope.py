@@ -62,6 +62,16 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tens
     return (x * cos + turned * sin).to(x.dtype)
 
 
+def check_pairs(d: int) -> None:
+    """Refuse a width that has no pairs to turn.
+
+    Raises:
+        ValueError: d is odd.
+    """
+    if d % 2:
+        raise ValueError(f"rotary positions turn pairs of numbers, and a width of {d} has one without a partner")
+
+
 def rotary_angles(n_places: int, d: int, first: int, base: float) -> Tensor:
     """Return (T, d/2), float64: by how much each pair turns at each place."""
     places = torch.arange(first, first + n_places, dtype=torch.float64)

@@ -6,7 +6,7 @@ import torch
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, WEIGHT_MAP, arrow, blank, boxes, tint, write
 from chapter_09_efficient_attention.figures import KEY, QUERY, STATE, VALUE, WEIGHT
-from chapter_09_efficient_attention.linear.gated import fading
+from chapter_09_efficient_attention.linear.gated import fading, summed
 from utils.plotting import new_figure
 
 from matplotlib.axes import Axes
@@ -133,7 +133,7 @@ def decay(n: int = 6) -> Figure:
     """How much each earlier token still counts: a constant, a gate that closes once, and two rows of one state."""
     constant = torch.full((n, 1), 0.5)
     closing = torch.ones(n, 1)
-    closing[3] = 1e-9  # 0, but its logarithm is finite
+    closing[3] = 0
     slow, fast = torch.full((n, 1), 0.9), torch.tensor([1.0, 0.5, 1.0, 0.2, 1.0, 0.5])[:, None]
     tables = [
         ("retention: always 0.5", constant),
@@ -143,7 +143,7 @@ def decay(n: int = 6) -> Figure:
     ]
     figure, panels = new_figure(12, 3.7, ncols=4)
     for axes, (name, gates) in zip(panels, tables, strict=True):
-        factors = fading(gates.log().cumsum(dim=0))  # (6, 6)
+        factors = fading(summed(gates.log()))  # (6, 6)
         axes.imshow(
             factors.masked_fill(torch.ones(n, n).triu(1).bool(), torch.nan).numpy(), cmap=WEIGHT_MAP, vmin=0, vmax=1.3
         )

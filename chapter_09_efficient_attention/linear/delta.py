@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from chapter_09_efficient_attention.linear.chunks import from_chunks, in_full_precision, into_chunks
-from chapter_09_efficient_attention.linear.gated import fading
+from chapter_09_efficient_attention.linear.gated import fading, summed
 from chapter_09_efficient_attention.linear.kernel import empty_state
 
 
@@ -35,7 +35,7 @@ def recurrent_delta_rule(
     Args:
         q, k, v: (..., T, d), (..., T, d), (..., T, d_v).
         beta: (..., T, 1), the learning rates.
-        log_gate: (..., T, 1), log a_t: 0 for the rule without a gate.
+        log_gate: (..., T, 1), log a_t: 0 for the rule without a gate, -inf for a gate of 0.
         state: before the first token; None: 0.
     """
     state, outputs = empty_state(k, v) if state is None else state, []
@@ -50,7 +50,7 @@ def recurrent_delta_rule(
 @in_full_precision
 def quadratic_delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_gate: Tensor) -> Tensor:
     """Return (..., T, d_v) from an empty state, by one triangular system of all T tokens."""
-    faded = fading(log_gate.cumsum(dim=-2))  # (..., T, T)
+    faded = fading(summed(log_gate))  # (..., T, T)
     return ((q @ k.mT) * faded) @ written(k, beta, faded, beta * v)
 
 
@@ -73,7 +73,7 @@ def chunked_delta_rule(
     length = q.shape[-2]
     state = empty_state(k, v) if state is None else state
     q, k, v, beta, log_gate = (into_chunks(x, min(chunk_size, length)) for x in (q, k, v, beta, log_gate))
-    sums = log_gate.cumsum(dim=-2)  # (..., n, C, 1)
+    sums = summed(log_gate)  # (..., n, C, 1)
     faded = fading(sums)  # (..., n, C, C)
     from_values = written(k, beta, faded, beta * v)  # (..., n, C, d_v)
     from_state = written(k, beta, faded, beta * sums.exp() * k)  # (..., n, C, d), to be multiplied by S_0

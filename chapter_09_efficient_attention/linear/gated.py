@@ -8,7 +8,8 @@
     gated linear att.   a_t one number a channel as well      Yang et al. 2024, section 4
 
 A gate is given as its logarithm, `log_gate` (..., T, d) or (..., T, 1): then what fades over several tokens is a sum.
-Token s still counts e^(A_t - A_s) at token t, with A the sums so far, which gives the quadratic form its weights.
+Token s still counts e^(A_t - A_s) at token t, with A the sums so far, which gives the quadratic form its weights. That
+of a gate of 0 is -inf.
 """
 
 import math
@@ -19,6 +20,8 @@ from torch import Tensor
 from chapter_06_rnn_lstm_seq.scan import scan
 from chapter_09_efficient_attention.linear.chunks import from_chunks, in_full_precision, into_chunks
 from chapter_09_efficient_attention.linear.kernel import empty_state
+
+VANISHED = -100.0  # for the logarithm of a gate of 0: e^-100 counts for nothing beside what comes after it
 
 
 @in_full_precision
@@ -46,7 +49,7 @@ def quadratic_gated_attention(q: Tensor, k: Tensor, v: Tensor, log_gate: Tensor)
     Only differences that are not positive are exponentiated, so nothing overflows, however fast a state fades. With a
     gate for each channel this takes T x T x d numbers.
     """
-    sums = log_gate.cumsum(dim=-2)  # (..., T, d) or (..., T, 1)
+    sums = summed(log_gate)  # (..., T, d) or (..., T, 1)
     if log_gate.shape[-1] == 1:
         weights = (q @ k.mT) * fading(sums)  # (..., T, T)
     else:
@@ -63,7 +66,7 @@ def chunked_gated_attention(
     length = q.shape[-2]
     state = empty_state(k, v) if state is None else state
     q, k, v, log_gate = (into_chunks(x, min(chunk_size, length)) for x in (q, k, v, log_gate))  # (..., n, C, d)
-    sums = log_gate.cumsum(dim=-2)  # (..., n, C, d)
+    sums = summed(log_gate)  # (..., n, C, d)
     total = sums[..., -1:, :]  # (..., n, 1, d)
     added = (k * (total - sums).exp()).mT @ v  # (..., n, d, C) @ (..., n, C, d_v) -> (..., n, d, d_v)
     kept = total.exp().mT.expand_as(added)  # (..., n, d, 1) -> (..., n, d, d_v)
@@ -71,6 +74,11 @@ def chunked_gated_attention(
     before = torch.cat([state[None], after[:-1]]).movedim(0, -3)  # (..., n, d, d_v)
     outputs = quadratic_gated_attention(q, k, v, log_gate) + (q * sums.exp()) @ before  # (..., n, C, d_v)
     return from_chunks(outputs, length), after[-1]
+
+
+def summed(log_gate: Tensor) -> Tensor:
+    """Return the sums of logarithms so far, (..., T, d). None is -inf: the difference of two such would be NaN."""
+    return log_gate.clamp(min=VANISHED).cumsum(dim=-2)
 
 
 def fading(sums: Tensor) -> Tensor:

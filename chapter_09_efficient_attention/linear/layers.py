@@ -18,34 +18,37 @@ from chapter_09_efficient_attention.linear.chunks import at_least_float32
 from chapter_09_efficient_attention.linear.delta import chunked_delta_rule
 from chapter_09_efficient_attention.linear.gated import chunked_gated_attention
 from chapter_09_efficient_attention.linear.kernel import chunked_linear_attention
-from chapter_09_efficient_attention.rope import rotary
+from chapter_09_efficient_attention.rope import check_pairs, rotary
 
 
 class RecurrentAttention(nn.Module):
     """Queries, keys and values of each head, a state in between, and a projection that joins the heads.
 
+    Args:
+        turned: whether q and k have rotary positions; gates and corrections tell near from far without them.
+
     Raises:
-        ValueError: the heads cannot share the width.
+        ValueError: the heads cannot share the width, or rotary positions an odd head.
     """
 
-    def __init__(self, width: int, n_heads: int):
+    def __init__(self, width: int, n_heads: int, turned: bool = False):
         super().__init__()
         if width % n_heads:
             raise ValueError(f"a width of {width} cannot be shared equally by {n_heads} heads")
+        if turned:
+            check_pairs(width // n_heads)
+        self.turned = turned
         self.n_heads = n_heads
         self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
         self.norm = RMSNorm(width // n_heads)
         self.out_proj = nn.Linear(width, width, bias=False)
 
-    def attend(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the heads' outputs (B, H, T, d) and the new state.
 
         Args:
             x: (B, T, D), from which gates are made.
             q, k, v: (B, H, T, d).
-            first: the place of the first token.
             state: that after the tokens before; None: there are none.
         """
         raise NotImplementedError
@@ -58,7 +61,10 @@ class RecurrentAttention(nn.Module):
         """x (B, T, D) -> (B, T, D); with a cache x goes on where it stopped, and the state in it is replaced."""
         heads = self.qkv_proj(x).unflatten(-1, (3 * self.n_heads, -1)).transpose(1, 2)  # (B, 3 H, T, d)
         first, state = (0, None) if cache is None else (cache.length, cache.state)
-        heads, state = self.attend(x, *heads.chunk(3, dim=1), first, state)
+        q, k, v = heads.chunk(3, dim=1)
+        if self.turned:
+            q, k = rotary(q, first), rotary(k, first)
+        heads, state = self.attend(x, q, k, v, state)
         if cache is not None:
             cache.replace(state, x.shape[1])
         return self.out_proj(self.norm(heads).transpose(1, 2).flatten(2))  # (B, H, T, d) -> (B, T, D)
@@ -72,29 +78,28 @@ class LinearAttention(RecurrentAttention):
     """A feature map's dot products in place of softmax (Katharopoulos et al. 2020; Performer: Choromanski et al. 2021).
 
     Args:
-        features: (..., d) -> (..., m). As for softmax, places turn q and k before, and q . k is divided by sqrt(d).
+        features: (..., d) -> (..., m). As for softmax, q and k are turned before, and q . k is divided by sqrt(d).
     """
 
     def __init__(self, width: int, n_heads: int, features: Callable[[Tensor], Tensor]):
-        super().__init__(width, n_heads)
+        super().__init__(width, n_heads, turned=True)
         self.features = features
 
-    def attend(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        q, k = (self.features(rotary(y, first) * y.shape[-1] ** -0.25) for y in (q, k))  # (B, H, T, m)
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        q, k = (self.features(y * y.shape[-1] ** -0.25) for y in (q, k))  # (B, H, T, m)
         return chunked_linear_attention(q, k, v, state)
 
 
 class Retention(RecurrentAttention):
     """Each head forgets at a pace of its own, 1/32 of the state a token, 1/64, ... (Sun et al. 2023, equation 8)."""
 
-    def attend(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def __init__(self, width: int, n_heads: int):
+        super().__init__(width, n_heads, turned=True)
+
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         gate = 1 - 2.0 ** (-5 - torch.arange(self.n_heads, dtype=torch.float64))  # (H,)
         log_gate = gate.log().to(q)[:, None, None].expand(len(q), -1, q.shape[2], 1)  # (B, H, T, 1)
-        return chunked_gated_attention(rotary(q, first), rotary(k, first), v, log_gate, state, chunk_size=32)
+        return chunked_gated_attention(q, k, v, log_gate, state, chunk_size=32)
 
 
 class GatedLinearAttention(RecurrentAttention):
@@ -107,9 +112,7 @@ class GatedLinearAttention(RecurrentAttention):
         super().__init__(width, n_heads)
         self.gate = nn.Sequential(nn.Linear(width, 16, bias=False), nn.Linear(16, width))
 
-    def attend(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         log_gate = F.logsigmoid(self.per_head(at_least_float32(self.gate(x)))) / 16  # (B, H, T, d)
         return chunked_gated_attention(q, k, v, log_gate, state, chunk_size=8)
 
@@ -146,9 +149,7 @@ class Mamba2Attention(RecurrentAttention):
         super().__init__(width, n_heads)
         self.step = StepSize(width, n_heads)
 
-    def attend(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         dt, log_gate = self.step(x)
         return chunked_gated_attention(q, dt * k, v, log_gate, state, chunk_size=32)
 
@@ -168,10 +169,8 @@ class DeltaRule(RecurrentAttention):
         self.rate = nn.Linear(width, n_heads)
         self.step = StepSize(width, n_heads) if gated else None
 
-    def attend(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, first: int, state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        q, k = F.normalize(q, dim=-1), F.normalize(at_least_float32(k), dim=-1)  # keys longer than 1 would amplify
         beta = self.max_rate * at_least_float32(self.rate(x)).sigmoid().mT[..., None]  # (B, T, H) -> (B, H, T, 1)
         log_gate = torch.zeros_like(beta) if self.step is None else self.step(x)[1]
         return chunked_delta_rule(q, k, v, beta, log_gate, state)

@@ -10,7 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from chapter_07_attention_mechanism.attention import causal_mask, scaled_dot_product_attention
+from chapter_09_efficient_attention.kv_cache import StateCache
 from chapter_09_efficient_attention.linear import (
+    DeltaRule,
     RandomFeatures,
     chunked_delta_rule,
     chunked_gated_attention,
@@ -38,28 +40,39 @@ FORMS = {
 def inputs(name, length, b=2, h=3, d=4, d_v=5):
     """(form, leaves, function of the leaves to the arguments of the forms) of a variant."""
     q, k, v, gate, beta = random(b, h, length, d), random(b, h, length, d), random(b, h, length, d_v), None, None
-    family = {"kernel": "kernel", "delta": "delta", "gated delta": "delta"}.get(name, "gated")
+    family = "delta" if name.endswith("delta") else "kernel" if name == "kernel" else "gated"
     if family == "kernel":
         return family, [q, k, v], lambda q, k, v: (elu_features(q), elu_features(k), v)
     if name == "retention":
         fixed = torch.tensor([0.5, 0.9, 1.0]).double().log()[:h, None, None].expand(b, h, length, 1)
         return family, [q, k, v], lambda q, k, v: (q, k, v, fixed)
-    gate = random(b, h, length, d if name == "channels" else 1)
-    if family == "gated":  # some gates let nearly nothing through: e^-60 a token
+    gate = random(b, h, length, d if name in ("channels", "closed") else 1)
+    if name == "closed":  # some gates let nothing through
+        return family, [q, k, v, gate], lambda q, k, v, g: (q, k, v, -F.softplus(g).masked_fill(g > 0.8, math.inf))
+    if family == "gated":  # some let nearly nothing through: e^-60 a token
         return family, [q, k, v, gate], lambda q, k, v, g: (q, k, v, -F.softplus(g) * (1 + 60 * (g > 1.5)))
     beta = random(b, h, length, 1)
     if name == "delta":
         zeros = torch.zeros_like(gate)
         return family, [q, k, v, beta], lambda q, k, v, r: (q, F.normalize(k, dim=-1), v, 2 * r.sigmoid(), zeros)
+    threshold = 0.8 if name == "closed delta" else math.inf
     return (
         family,
         [q, k, v, beta, gate],
-        lambda q, k, v, r, g: (q, F.normalize(k, dim=-1), v, r.sigmoid(), F.logsigmoid(g)),
+        lambda q, k, v, r, g: (
+            q,
+            F.normalize(k, dim=-1),
+            v,
+            r.sigmoid(),
+            F.logsigmoid(g).masked_fill(g > threshold, -math.inf),
+        ),
     )
 
 
 @pytest.mark.parametrize("length,chunk_size", [(1, 4), (7, 3), (8, 4), (5, 16)])
-@pytest.mark.parametrize("name", ["kernel", "retention", "scalar", "channels", "delta", "gated delta"])
+@pytest.mark.parametrize(
+    "name", ["kernel", "retention", "scalar", "channels", "closed", "delta", "gated delta", "closed delta"]
+)
 def test_three_forms_are_one_function(name, length, chunk_size):
     family, leaves, prepare = inputs(name, length)
     quadratic, recurrent, chunked = FORMS[family]
@@ -137,6 +150,20 @@ def test_bfloat16_is_summed_in_float32_also_under_autocast(name):
     assert (out - expected).abs().max() <= 2**-8 * expected.abs().max()
 
 
+def test_keys_have_length_1_in_bfloat16_too_so_that_nothing_stored_grows():
+    """At a rate of 2 each token turns the sign of what is stored under its key: longer keys would amplify it."""
+    torch.manual_seed(0)
+    layer, cache = DeltaRule(32, 4, max_rate=2.0), StateCache()
+    torch.nn.init.constant_(layer.rate.bias, 40.0)
+    sizes = []
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        x = torch.randn(1, 1, 32).expand(1, 2001, 32)
+        for part in x.split([1, 2000], dim=1):
+            layer(part, cache)
+            sizes.append(cache.state.norm())
+    assert sizes[1] < 1.01 * sizes[0]
+
+
 # --- feature maps -----------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +172,9 @@ def test_taylors_features_are_the_first_terms_of_e():
     products = q @ k.T
     torch.testing.assert_close(taylor_features(q) @ taylor_features(k).T, 1 + products + products**2 / 2)
     assert elu_features(torch.tensor([-1.0, 0, 2])).tolist() == pytest.approx([math.exp(-1), 1, 3])
+    coarse = torch.tensor([-7.0, -4], dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(elu_features(coarse), coarse.double().exp().bfloat16(), rtol=2**-7, atol=0)
 
 
 @cache

@@ -6,6 +6,15 @@ import pytest
 import torch
 
 from chapter_08_transformer_vanilla.positional_encoding import angular_frequencies, shift_matrix
+from chapter_09_efficient_attention.grouped import GroupedAttention
+from chapter_09_efficient_attention.latent import LatentAttention
+from chapter_09_efficient_attention.linear import (
+    DeltaRule,
+    GatedLinearAttention,
+    LinearAttention,
+    Retention,
+    elu_features,
+)
 from chapter_09_efficient_attention.rope import (
     linear_scaling,
     llama3_scaling,
@@ -49,6 +58,13 @@ def test_a_sequence_can_be_turned_in_parts():
 def test_an_odd_width_has_no_pairs():
     with pytest.raises(ValueError, match="odd"):
         rotary(torch.ones(2, 3))
+    turned = [lambda: GroupedAttention(6, 2), lambda: LatentAttention(8, 2, d_latent=4, d_rope=3)]
+    turned += [lambda: Retention(6, 2), lambda: LinearAttention(6, 2, elu_features)]
+    for make in turned:  # before anything is trained
+        with pytest.raises(ValueError, match="a width of 3 has one without a partner"):
+            make()
+    for layer in (GroupedAttention(6, 2, rope_base=None), GatedLinearAttention(6, 2), DeltaRule(6, 2)):
+        assert layer(torch.ones(1, 2, 6)).shape == (1, 2, 6)
 
 
 def test_scaled_places_are_those_of_shorter_texts():
