@@ -46,7 +46,7 @@ TINY |= {"d_model": 16, "n_layers": 1, "train_length": 16}
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     keep_freed_memory()
-    rows = measure_growth(sorted(args.lengths), args)
+    rows = measure_growth(sorted(set(args.lengths)), args)
     final = {"by_length": rows} | summarize_growth(rows) | measure_training(args)
     final |= measure_decoding(args) | {"cache_bytes": measure_caches(args)}
     write_results(args.out_dir / "benchmark.json", args, final)

@@ -115,6 +115,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError(f"--d_model {args.d_model} gives 8 heads no even width: take a multiple of 16")
     if args.n_keys < max(args.pairs):
         raise UserError(f"--n_keys {args.n_keys}: {max(args.pairs)} pairs need as many different keys")
+    if args.long <= max(args.bits):
+        raise UserError(f"--long {args.long}: to be untrained it must be more than {max(args.bits)} bits")
     if args.resume and not any((args.out_dir / f"{task}_state.pth").exists() for task in TASKS):
         raise UserError(f"--resume: {args.out_dir} holds no state of this script")
     return args
@@ -154,13 +156,10 @@ class Trainings:
             row = setting._asdict() | facts | self.measure(model)
             self.rows.append(row)
             save_state(self.path, self.flags, len(self.rows), self.rows, {})
-            self.bar.set_postfix_str(f"{self.task} {setting.mechanism} {self.last(row):.2f}")
+            longest = row["accuracy"][str(self.distances[-1])]
+            self.bar.set_postfix_str(f"{self.task} {setting.mechanism} {longest:.2f}")
             self.bar.update()
         return row
-
-    def last(self, row: dict) -> float:
-        """Return the share of right answers at the longest distance of the training."""
-        return row["accuracy"][str(self.distances[-1])]
 
     def train(self, setting: Setting) -> tuple[Decoder, dict]:
         """Return the trained model, and what to note of its training."""

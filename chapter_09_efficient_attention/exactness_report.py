@@ -4,7 +4,6 @@
     python chapter_09_efficient_attention/exactness_report.py    # half a minute on a CPU core
 """
 
-import math
 import sys
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from chapter_09_efficient_attention.costs import fitted_exponent
 from chapter_09_efficient_attention.exactness import (
     cache_pairs,
     deviation,
@@ -25,6 +25,7 @@ from chapter_09_efficient_attention.exactness import (
     sparse_pairs,
 )
 from utils.cli import add_output_flags, begin, positive, run, script_parser
+from utils.errors import UserError
 from utils.results import write_results
 from utils.tables import aligned, final_lines
 
@@ -38,12 +39,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--draws", type=positive, default=4000, help="estimates of one number by random features")
     args = begin(parser, argv, dry_run={"length": 19, "draws": 200})
 
+    if args.length < 2:
+        raise UserError("--length 1: the weight of a single token is 1, whatever the scores")
     rows = compare_all(args.length, args.device)
     errors = random_feature_errors(FEATURES, args.draws, args.device)
     final = {
         "largest_float64": max(max(row["float64"], row["float64_gradient"]) for row in rows),
-        "random_features_slope": math.log(errors[FEATURES[-1]] / errors[FEATURES[0]])
-        / math.log(FEATURES[-1] / FEATURES[0]),
+        "random_features_slope": fitted_exponent(FEATURES, list(errors.values())),
         "quantization_error_of_bound": quantization_error(torch.randn(1000, 64, device=args.device)),
         "random_features_error": {str(m): error for m, error in errors.items()},
         "variants": {row.pop("name"): row for row in rows},

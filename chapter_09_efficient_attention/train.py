@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     text = shakespeare(args.data_root) if args.dataset == "full" else toy_text()
     task = CharacterTask(text, args.batch_size, args.length, args.device)
-    if len(task.valid_ids) < args.kept_length:
-        raise UserError(f"--kept_length {args.kept_length}: the validation text has {len(task.valid_ids)} characters")
+    if not 2 <= args.kept_length <= len(task.valid_ids):
+        raise UserError(f"--kept_length {args.kept_length} is not from 2 to the {len(task.valid_ids)} of the text")
     names = list(dict.fromkeys(args.attention))
     seeds = range(args.seed, args.seed + args.runs)
     if args.resume and not any(state_path(args, name, seed).exists() for name in names for seed in seeds):

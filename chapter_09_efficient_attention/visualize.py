@@ -8,7 +8,6 @@
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from chapter_09_efficient_attention.costs import fitted_exponent
 from chapter_09_efficient_attention.figures import caches, cost, memory, patterns, states, tiles
 from chapter_09_efficient_attention.figures.benchmark import draw_growth
 from chapter_09_efficient_attention.figures.capacity import draw_capacity
@@ -57,7 +57,7 @@ def theory(args: argparse.Namespace) -> list[Path]:
     final = {"state_rows": STATE_ROWS, "trials": args.trials, "draws": args.draws, "pairs": N_PAIRS}
     final |= {f"{name}_error_{n}": error for name, row in recall.items() for n, error in zip(N_PAIRS, row, strict=True)}
     final |= {"features": N_FEATURES, "feature_errors": errors["at right angles"]}
-    final["feature_slope"] = slope(N_FEATURES, errors["at right angles"])
+    final["feature_slope"] = fitted_exponent(N_FEATURES, errors["at right angles"])
     path = args.out_dir / "theory.json"
     write_results(path, args, final)
     drawn = {
@@ -83,13 +83,6 @@ def theory(args: argparse.Namespace) -> list[Path]:
     return [path, *(save_figure(figure, args.out_dir / f"{name}.png") for name, figure in drawn.items())]
 
 
-def slope(x: list[float], y: list[float]) -> float:
-    """Return the slope of the straight line that fits log y over log x best."""
-    a, b = ([math.log(value) for value in values] for values in (x, y))
-    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
-    return sum((p - mean_a) * (q - mean_b) for p, q in zip(a, b, strict=True)) / sum((p - mean_a) ** 2 for p in a)
-
-
 def measured(name: str, draw: Callable[[dict], Figure], made_by: str, args: argparse.Namespace) -> list[Path]:
     """The figure of an experiment's results; where these are not there yet, a line says what makes them.
 
@@ -102,7 +95,7 @@ def measured(name: str, draw: Callable[[dict], Figure], made_by: str, args: argp
         return []
     try:
         figure = draw(json.loads(path.read_text(encoding="utf-8"))["final"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path} cannot be read: chapter_09_efficient_attention/{made_by} makes it anew") from error
     return [save_figure(figure, args.out_dir / f"{name}.png")]
 

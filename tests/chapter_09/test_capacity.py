@@ -45,11 +45,13 @@ def test_parts_join_to_the_whole(tmp_path, monkeypatch, capsys):
 def test_flags_that_do_not_fit_are_named(complaint, tmp_path):
     to = [*TINY, "--out_dir", tmp_path]
     assert "multiple of 16" in complaint(capacity.main, *to, "--d_model", "24")
+    assert "--long 8: " in complaint(capacity.main, *to, "--bits", "4", "8")
     assert "--n_keys 4: 5 pairs" in complaint(capacity.main, *to, "--pairs", "5")
     assert "holds no state" in complaint(capacity.main, *to, "--resume")
-    (tmp_path / "capacity.json").write_text("{}")
-    unreadable = complaint(visualize.main, "--parts", "capacity", "--results_dir", tmp_path, "--out_dir", tmp_path)
-    assert "capacity.json cannot be read" in unreadable
+    for text in ("{}", '{"final": {}}', '{"final": 1}', "[]", "{"):
+        (tmp_path / "capacity.json").write_text(text)
+        unreadable = complaint(visualize.main, "--parts", "capacity", "--results_dir", tmp_path, "--out_dir", tmp_path)
+        assert "capacity.json cannot be read" in unreadable, text
 
 
 @pytest.mark.parametrize("mechanism", ["mha", "signed_delta"])

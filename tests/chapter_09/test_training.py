@@ -142,7 +142,9 @@ def test_flags_that_do_not_fit_are_named(complaint, tmp_path):
     assert "no attention is called softmax" in complaint(train.main, *options, "--attention", "softmax")
     assert "--n_heads" in complaint(train.main, *options, "--d_model", "15")
     assert "--length 9999" in complaint(train.main, *options, "--length", "9999999")
-    assert "--kept_length 9999" in complaint(train.main, *options, "--kept_length", "9999999")
+    assert "one without a partner" in complaint(train.main, *options, "--d_model", "12", "--n_heads", "4")
+    for length in ("1", "9999999"):
+        assert f"--kept_length {length} is not from 2" in complaint(train.main, *options, "--kept_length", length)
     assert "holds no state" in complaint(train.main, *options, "--resume")
 
 
