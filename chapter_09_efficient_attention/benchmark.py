@@ -1,7 +1,7 @@
 """Time and memory of each mechanism from 256 to 65,536 tokens, decoding with and without a cache, and a training step.
 各机制在 256 到 65,536 个词元上的时间与内存，有无缓存的解码，以及一步训练。
 
-    python chapter_09_efficient_attention/benchmark.py
+    python chapter_09_efficient_attention/benchmark.py    # 2 min on 2 CPU cores
 
 All that are compared take turns in one process, in float32. Memory is the peak of what PyTorch holds during one call
 forwards and backwards, less what it held before, and is measured on the CPU alone.

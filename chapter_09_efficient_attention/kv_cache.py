@@ -133,15 +133,15 @@ class BlockPool:
         if self.k is None:
             self.k, self.v = (x.new_empty(self.n_blocks, x.shape[1], self.block_size, x.shape[3]) for x in (k, v))
 
-    def borrow(self) -> int:
-        """Return the number of a block that is the borrower's now.
+    def borrow(self, count: int) -> list[int]:
+        """Return the numbers of as many blocks, which are the borrower's now.
 
         Raises:
-            ValueError: all are lent.
+            ValueError: fewer are free; then none is lent.
         """
-        if not self.free:
-            raise ValueError(f"all {self.n_blocks} blocks of the pool are lent")
-        return self.free.pop()
+        if count > len(self.free):
+            raise ValueError(f"{count} blocks are wanted, but {len(self.free)} of the pool's {self.n_blocks} are free")
+        return [self.free.pop() for _ in range(count)]
 
 
 class PagedCache(Cache):
@@ -167,9 +167,9 @@ class PagedCache(Cache):
         """Write k (B, H, T, d) and v (B, H, T, d_v) into blocks, borrowing what is missing; return all, in order."""
         self.pool.allocate(k, v)
         batch, size, end = len(k), self.pool.block_size, self.length + k.shape[2]
-        while self.table.shape[1] * size < end:
-            column = torch.tensor([[self.pool.borrow()] for _ in range(batch)])  # (B, 1)
-            self.table = torch.cat([self.table.view(batch, -1), column], dim=1)
+        missing = max(0, -(-end // size) - self.table.shape[1])
+        borrowed = torch.tensor(self.pool.borrow(batch * missing), dtype=torch.long).view(batch, missing)
+        self.table = torch.cat([self.table.view(batch, -1), borrowed], dim=1)
         places = torch.arange(self.length, end)
         blocks = self.table[:, places // size]  # (B, T)
         for memory, x in ((self.pool.k, k), (self.pool.v, v)):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 STYLES = {
     "softmax": ("softmax, written out", "0.5", "-"),
-    "torch": ("F.scaled_dot_product_attention", "black", ":"),
+    "torch": ("PyTorch's kernel", "black", ":"),
     "flash": ("flash, our tiles", COLOURS[0], "-"),
     "local": ("window", COLOURS[2], "-"),
     "linear": ("linear", COLOURS[1], "-"),
@@ -29,7 +29,7 @@ def draw_growth(rows: list[dict]) -> Figure:
             values = [factor * row[f"{name}_{unit}"] for row in drawn]
             axes.plot([row["length"] for row in drawn], values, line, marker="o", ms=3, color=colour, label=text)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(lengths, [f"{n // 1024}k" if n >= 1024 else str(n) for n in lengths])
+        axes.set_xticks(lengths, [f"{n / 1024:g}k" if n >= 1024 else str(n) for n in lengths])
         axes.set(yscale="log", xlabel="length of the sequence (tokens)", ylabel=label)
     panels[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

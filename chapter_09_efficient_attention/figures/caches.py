@@ -131,7 +131,7 @@ def latent() -> Figure:
 
 def pages() -> Figure:
     """Three numbers as multiples of a step; two texts in blocks of a pool."""
-    figure, (left, right) = new_figure(11, 3.8, ncols=2, width_ratios=[1, 1.35])
+    figure, (left, right) = new_figure(11, 3.4, ncols=2, width_ratios=[10.4, 15])  # both at the same scale
     left.set(xlim=(0, 10.4), ylim=(0, 7.2), aspect="equal")
     left.set_axis_off()
     codes, scale = quantize(NUMBERS)

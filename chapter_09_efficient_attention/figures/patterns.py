@@ -35,6 +35,7 @@ def patterns() -> Figure:
     for axes, (name, mask) in zip(panels.flat, masks.items(), strict=True):
         pattern(axes, mask.numpy())
         axes.set_title(f"{name}: {int(mask.sum())} scores", fontsize=10)
+    figure.supxlabel("light: up to 3 places back; dark: further back; grey: not written yet", fontsize=9, color=GREY)
     return figure
 
 
@@ -86,10 +87,10 @@ def reach(window: int = 2, n_layers: int = 3) -> Figure:
         if i != 1:
             right.text(5.2 * i, parts[0] + 0.02, f"{parts[0]:.3f}", ha="center", fontsize=9)
         right.text(5.2 * i + 2, parts[2] + 0.02, f"3 × {parts[2]:.3f}", ha="center", fontsize=9)
-        right.text(5.2 * i + 1.5, -0.1, name, ha="center", va="top", fontsize=9)
+        right.text(5.2 * i + 1.5, -0.11, name, ha="center", va="top", fontsize=9)
     right.text(10.4, 1.02, "a sink: it has no value", ha="center", fontsize=8, color=STATE)
     right.set(ylim=(0, 1.1), ylabel="weight")
     right.set_xticks([5.2 * i + j for i in range(3) for j in range(4)], ["1", "2", "3", "4"] * 2 + ["", "2", "3", "4"])
-    right.tick_params(axis="x", length=0, labelsize=7, colors=GREY, pad=0)
+    right.tick_params(axis="x", length=0, labelsize=8, colors=GREY, pad=4)
     right.grid(False, axis="x")
     return figure

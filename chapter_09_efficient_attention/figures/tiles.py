@@ -46,14 +46,17 @@ def online() -> Figure:
             axes.add_patch(Rectangle((left + 0.1, y - 0.5), 1.8, 1.0, facecolor=tint(WEIGHT), edgecolor=WEIGHT))
             write(axes, left + 1.0, y, f"{number:.3f}".rstrip("0").rstrip("."), fontsize=10)
         if i:
-            for _, y in rows[1:]:
+            weight = exp(SCORES[i] - numbers[0])
+            for (_, y), added in zip(rows[1:], (weight, weight * VALUES[i]), strict=True):
                 arrow(axes, (left - 2.6, y), (left - 0.05, y), WEIGHT, 1.4)
-                write(axes, left - 1.35, y + 0.35, f"× {shrink:.3f}".replace("1.000", "1"), color=WEIGHT, fontsize=9)
+                write(axes, left - 1.35, y + 0.32, f"× {shrink:.3f}".replace("1.000", "1"), color=WEIGHT, fontsize=9)
+                write(axes, left - 1.35, y - 0.34, f"+ {added:.3f}".replace(".000", ""), color=DARK, fontsize=9)
     *_, total, o = online_steps()[-1]
     arrow(axes, (15.0, 2.3), (16.3, 2.3), DARK)
     boxes(axes, 16.6, 2.3, [f"{o / total:.3f}"], VALUE, 1.8)
     write(axes, 17.5, 3.65, "o / ℓ", fontweight="bold")
-    write(axes, 8.9, 0.35, "the maximum rose from 1 to 3: × e¹⁻³", color=GREY, fontsize=9)
+    write(axes, 5.9, 0.35, "the maximum rises from 1 to 3: × e¹⁻³", color=GREY, fontsize=9)
+    write(axes, 12.4, 0.35, "2 is less than 3: + e²⁻³ = 0.368", color=GREY, fontsize=9)
     return figure
 
 

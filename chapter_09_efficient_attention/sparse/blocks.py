@@ -33,12 +33,10 @@ def big_bird_blocks(n_blocks: int, n_global: int, window: int, n_random: int, se
 
     The causal part of the paper's pattern, whose first blocks also look ahead. No row depends on how many follow.
     """
-    generator = torch.Generator().manual_seed(seed)
     row, column = torch.arange(n_blocks)[:, None], torch.arange(n_blocks)
     blocks = (row - column <= window) | (column < n_global)
-    for i in range(n_blocks):
-        blocks[i, (torch.rand(n_random, generator=generator) * (i + 1)).long()] = True
-    return blocks & (column <= row)
+    drawn = torch.rand(n_blocks, n_random, generator=torch.Generator().manual_seed(seed))  # row by row
+    return blocks.scatter(1, (drawn * (row + 1)).long(), True) & (column <= row)
 
 
 def token_mask(blocks: Tensor, block_size: int, n_queries: int, n_keys: int) -> Tensor:

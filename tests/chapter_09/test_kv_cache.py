@@ -82,8 +82,9 @@ def test_sequences_share_a_pool_and_give_it_back():
     long.release()
     assert len(pool.free) == 4 and long.length == 0
     assert torch.equal(short.append(k[1:, :, 4:], v[1:, :, 4:])[0], k[1:])
-    with pytest.raises(ValueError, match="all 6 blocks of the pool are lent"):
-        long.append(k[:1], v[:1])
+    with pytest.raises(ValueError, match="4 blocks are wanted, but 1 of the pool's 6 are free"):
+        long.append(k[:, :, :3], v[:, :, :3])
+    assert len(pool.free) == 1 and long.length == 0  # a text that finds no room takes none
 
 
 def test_what_was_cut_off_is_overwritten():

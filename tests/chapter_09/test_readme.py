@@ -311,6 +311,7 @@ def test_numbers_in_the_prose_are_right():
         "1.31 /": (math.e - 1) ** 0.5,
         "24,576 bytes; the states take 37.7 MB": 24576,
         "98,304 bytes a token": 2 * 48 * 2 * 256 * 2,
+        "equal at 3,072": 4 * 36 * 32 * 128**2 / 24576,
     }
     for text, value in said.items():
         shown = re.search(r"\d[\d,]*(\.\d+)?", text)[0].replace(",", "")
