@@ -34,8 +34,8 @@ def copying(found: dict) -> Figure:
     half = (len(losses) + 1) // 2
     left.plot(range(2, len(losses) + 2), losses, color=READ, linewidth=1.2)
     left.axvline(half + 0.5, color=GREY, linestyle="--", linewidth=1)
-    left.text(half + 1.5, 0.03 * max(losses), "the same again", fontsize=8, color=GREY)
-    left.set(xlabel="position", ylabel="loss (nats a character)", ylim=(0, None))
+    left.text(half + 1.5, 1.05 * max(losses), "the same again", fontsize=8, color=GREY)
+    left.set(xlabel="position", ylabel="loss (nats a character)", ylim=(0, 1.13 * max(losses)))
     title = f"weight on what is to be copied\n(everywhere alike: {found['uniform']:.3f})"
     head_grid(middle, found["weights"], title, top=1.0)
     top = max(found["costs"].max().item(), LEAST_TOP)
@@ -100,23 +100,28 @@ def patch_attention(pictures: Tensor, shares: Tensor, answers: Sequence[str]) ->
 
 
 def race(runs: dict[str, dict]) -> Figure:
-    """Draw the loss of trainings against time; each is {"history": rows, "final": figures}, as their results have."""
+    """Draw the loss of trainings against time; each is {"history": rows, "final": figures}, as their results have.
+
+    The history is of a part of the validation text, which may be easier or harder than all of it: each curve is shifted
+    so that it ends at the loss on all of the text, and its label says by how much.
+    """
     figure, axes = new_figure(6.5, 3.6)
-    for (name, run), colour, shift in zip(runs.items(), (TALK, READ), (8, -14), strict=True):
+    lowest = []
+    for (name, run), colour, below in zip(runs.items(), (TALK, READ), (8, -14), strict=True):
         cores = int(run["machine"].rpartition(", ")[2].split()[0]) * run["final"].get("processes", 1)
         minutes = [row["seconds"] / 60 for row in run["history"]]
-        label, losses = f"{name} (cores: {cores})", [row["val_loss"] for row in run["history"]]
-        axes.plot(minutes, losses, "o-", ms=3, color=colour, label=label)
+        shift = run["final"]["val_loss"] - run["history"][-1]["val_loss"]
+        losses = [row["val_loss"] + shift for row in run["history"]]
+        axes.plot(minutes, losses, "o-", ms=3, color=colour, label=f"{name} (cores: {cores}), shifted by {shift:+.3f}")
         last = run["final"]["train_seconds"] / 60, run["final"]["val_loss"]
         axes.plot(*last, "*", markersize=11, color=colour)
-        axes.annotate(f"{last[1]:.3f}", last, (0, shift), textcoords="offset points", ha="center", fontsize=8)
+        axes.annotate(f"{last[1]:.3f}", last, (0, below), textcoords="offset points", ha="center", fontsize=8)
+        lowest.append(min(losses))
     best = min(run["final"]["ngram_loss"] for run in runs.values())
     axes.axhline(best, color=GREY, linestyle="--", linewidth=1)
     axes.text(0.99, best + 0.01, "n-gram", fontsize=8, color=GREY, ha="right", transform=axes.get_yaxis_transform())
     axes.plot([], [], "*", color=DARK, markersize=9, linestyle="", label="in the end, on all of the text")
-    floor = min(row["val_loss"] for run in runs.values() for row in run["history"])
-    axes.set(
-        xlabel="training (minutes)", ylabel="loss on validation (nats a character)", ylim=(floor - 0.1, floor + 0.8)
-    )
+    bounds = min(lowest) - 0.1, min(lowest) + 0.8
+    axes.set(xlabel="training (minutes)", ylabel="loss on validation (nats a character)", ylim=bounds)
     axes.legend(frameon=False, fontsize=8, loc="upper right")
     return figure

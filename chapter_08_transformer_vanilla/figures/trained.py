@@ -19,7 +19,9 @@ from matplotlib.patches import Rectangle
 def all_heads(maps: list[Tensor], rows: list[str], columns: list[str]) -> Figure:
     """Draw weights (H, T, S) of each layer: a row of panels a layer, a column a head."""
     n_heads = len(maps[0])
-    width, height = 0.9 + 0.17 * len(columns), 0.55 + 0.17 * len(rows)
+    single = max(map(len, [*rows, *columns])) == 1  # characters need less room, and need not be turned
+    margin, gap, size = (0.35, 0.35, 8) if single else (0.9, 0.55, 6)
+    width, height = margin + 0.17 * len(columns), gap + 0.17 * len(rows)
     figure, panels = new_figure(
         n_heads * width, len(maps) * height + 0.5, nrows=len(maps), ncols=n_heads, squeeze=False
     )
@@ -29,9 +31,9 @@ def all_heads(maps: list[Tensor], rows: list[str], columns: list[str]) -> Figure
             weight_grid(axes, weights.cpu(), *shown, form=None)
             axes.set_ylabel(f"layer {i + 1}" if h == 0 else "", fontsize=9)
             axes.set_xlabel(f"head {h + 1}" if i == len(maps) - 1 else "", fontsize=9)
-            axes.tick_params(axis="x", labelrotation=90)
+            axes.tick_params(axis="x", labelrotation=0 if single else 90)
             for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
-                label.set_fontsize(6)
+                label.set_fontsize(size)
     return figure
 
 
