@@ -8,6 +8,7 @@ from utils.plotting import COLOURS, new_figure
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 STYLES = {  # a mechanism's name in the results: what is written beside it, colour, marker
     "mha": ("softmax", WEIGHT, "^"),
@@ -37,7 +38,10 @@ def draw_capacity(final: dict) -> Figure:
         pairs, [final[f"recall_most_frequent_{n}"] for n in pairs], ":", color=GREY, label="most frequent value"
     )
     left.axhline(final[f"recall_most_frequent_{pairs[-1]}"], color=GREY, linestyle=":", linewidth=1)
-    left.set(xscale="log", xlabel=f"bytes kept after {pairs[-1]} pairs", ylabel=f"right of {pairs[-1]} pairs")
+    left.set(xscale="log", xlabel=f"kept after {pairs[-1]} pairs (kB)", ylabel=f"right of {pairs[-1]} pairs")
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.minorticks_off()
     middle.set_xscale("log", base=2)
     middle.set_xticks(pairs, map(str, pairs))
     middle.set(xlabel="pairs of key and value", ylabel="right, small memories")
@@ -52,9 +56,9 @@ def recall_by_bytes(axes: Axes, final: dict, name: str, sizes: list[str], n_pair
     """Draw a mechanism's sizes of memory as points, their spread as bars, with a line between them."""
     label, colour, marker = STYLES[name]
     keys = [f"recall_{name}_{size}_{n_pairs}" for size in sizes]
-    n_bytes, right = [final[f"{key}_bytes"] for key in keys], [final[key] for key in keys]
+    kilobytes, right = [final[f"{key}_bytes"] / 1000 for key in keys], [final[key] for key in keys]
     spread = [final[f"{key}_std"] for key in keys]
-    axes.errorbar(n_bytes, right, spread, marker=marker, color=colour, markersize=8, linewidth=1, label=label)
+    axes.errorbar(kilobytes, right, spread, marker=marker, color=colour, markersize=8, linewidth=1, label=label)
 
 
 def parity_bars(axes: Axes, final: dict) -> None:

@@ -8,6 +8,7 @@ from chapter_09_efficient_attention.model import ATTENTIONS
 from utils.plotting import new_figure
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 COLOUR_OF = {"grows with the text": KEY, "of one size": STATE, "both": DARK}  # by what is kept
 
@@ -29,7 +30,9 @@ def draw_quality(final: dict) -> Figure:
         axes.set_xlabel(label)
         axes.margins(x=0.22)  # room for names
     panels[0].set(xscale="log", ylabel="validation loss (nats a character)")
+    panels[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panels[0].xaxis.set_major_formatter("{x:g}")
+    panels[0].minorticks_off()
     for text, colour in COLOUR_OF.items():
         panels[1].plot([], [], "o", color=colour, label=text)
     handles = panels[1].get_legend_handles_labels()
