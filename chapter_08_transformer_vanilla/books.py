@@ -16,15 +16,17 @@ NUMBERS = [  # in Project Gutenberg's catalogue
     4018, 5615, 6746, 7128, 7277, 7439, 7885,
 ]  # fmt: skip
 HELD_OUT = [120, 271]  # Treasure Island and Black Beauty: of neither is there a sequel among the others
-OFFLINE = "--dataset toy needs no download"
 QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "_": ""})  # Gutenberg writes _so_ for italics
 BODY = re.compile(r"\*\*\* ?START OF [^\n]*\n(.*)\*\*\* ?END OF ", re.DOTALL)  # without the catalogue's own words
 
 
-def load_books(root: Path) -> tuple[list[str], list[str]]:
+def load_books(root: Path, offline: str) -> tuple[list[str], list[str]]:
     """Return the books to train on and the held-out ones, in the order of the catalogue.
 
     Looks for `root`/childrens_books/<number>*.txt, and downloads what is missing to <number>.txt there.
+
+    Args:
+        offline: what the calling script can do without them, such as "--dataset toy needs no download".
 
     Raises:
         UserError: a book is missing and cannot be downloaded, or is no text in UTF-8.
@@ -34,7 +36,7 @@ def load_books(root: Path) -> tuple[list[str], list[str]]:
     parts: dict[bool, list[str]] = {False: [], True: []}
     for number in NUMBERS:
         path = found.get(str(number))
-        path = path or download(URL.format(number=number), folder / f"{number}.txt", None, OFFLINE)
+        path = path or download(URL.format(number=number), folder / f"{number}.txt", None, offline)
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:

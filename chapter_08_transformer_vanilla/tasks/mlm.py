@@ -44,7 +44,7 @@ class MaskedPretraining:
 
         The pieces of words are those of the books and of the sentences that a classifier will be trained on.
         """
-        parts = load_books(root) if dataset == "full" else toy_books()
+        parts = load_books(root, "--dataset toy needs no download") if dataset == "full" else toy_books()
         train, held_out = [[plain_text(book) for book in part] for part in parts]
         sentences, _ = load_sentences(dataset, root)["train"]
         self.tokenizer = Tokenizer.train([*train, *sentences], vocab_size, MIN_COUNT)

@@ -101,7 +101,7 @@ def test_held_out_books_and_sentences_are_not_learned_from(tmp_path, monkeypatch
     for number in NUMBERS:
         body = f"*** START OF THIS ***\nNumber {number}, it’s _here_.\n*** END OF THIS ***\nlicence"
         (folder / f"{number}_A-Title.txt").write_text(body if number % 2 else f"Number {number}.", encoding="utf-8")
-    parts = load_books(tmp_path)
+    parts = load_books(tmp_path, "")
     assert [len(part) for part in parts] == [50, 2] and not set(NUMBERS) - {
         int(b.split()[1].strip(",.")) for p in parts for b in p
     }
@@ -109,7 +109,7 @@ def test_held_out_books_and_sentences_are_not_learned_from(tmp_path, monkeypatch
     (folder / "11_A-Title.txt").unlink()
     monkeypatch.setattr(books, "download", lambda url, path, *rest: pytest.fail(url))
     with pytest.raises(pytest.fail.Exception, match="/11/pg11.txt"):
-        load_books(tmp_path)
+        load_books(tmp_path, "")
 
     seen, train = [], Tokenizer.train.__func__
     monkeypatch.setattr(

@@ -68,7 +68,7 @@ def test_about_a_tenth_is_held_out():
     assert 0.08 < sum(is_held_out(f"folder/{i}.py") for i in range(3000)) / 3000 < 0.12
 
 
-def test_books_are_held_out_whole(tmp_path):
+def test_books_are_held_out_whole_and_their_lack_is_told(tmp_path, monkeypatch):
     folder = tmp_path / "childrens_books"
     folder.mkdir()
     for number in NUMBERS:
@@ -77,6 +77,14 @@ def test_books_are_held_out_whole(tmp_path):
     corpus = stories(tmp_path)
     assert corpus.held_out == [f"Book number {number}.\n" for number in HELD_OUT]
     assert len(corpus.train) == len(NUMBERS) - 2 and no_document_twice(corpus)
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("utils.file_io_util.urlopen", refuse)
+    (folder / f"{NUMBERS[0]}.txt").unlink()
+    with pytest.raises(UserError, match="put it at .*--corpus toy needs no download"):
+        stories(tmp_path)
 
 
 def test_paragraphs_are_unwrapped_and_verse_is_not():

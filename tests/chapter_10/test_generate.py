@@ -51,6 +51,10 @@ def test_one_text_several_and_a_draft_are_the_same(checkpoint, capsys):
     assert one.startswith("the") and one == written(capsys, *flags, "--prompt", "the", "--draft", checkpoint)
     both = written(capsys, *flags, "--prompt", "the", "a long one")
     assert both.startswith(f"--- 1 ---\n{one}--- 2 ---\na long one")
+    script.main(["--model_path", str(checkpoint), "--prompt", "the", "--n_tokens", "31", "--device", "cpu"])
+    assert "context" not in capsys.readouterr().err
+    script.main(["--model_path", str(checkpoint), "--prompt", "the", "--n_tokens", "32", "--device", "cpu"])
+    assert "the model's context ends after 32 tokens" in capsys.readouterr().err
     stop = one.strip()[5]
     cut = written(capsys, *flags, "--prompt", "the", "--stop", stop)
     assert cut.strip() == "the" + one.strip()[3:].split(stop)[0]
