@@ -18,6 +18,7 @@ from chapter_10_llm_modern_components.figures import choosing, costs, counting, 
 from chapter_10_llm_modern_components.figures.counting import counts
 from chapter_10_llm_modern_components.figures.merges import draw_merge_counts, draw_merge_steps
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.scaling.memory import kept_bytes, kept_numbers, state_bytes
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
@@ -25,7 +26,7 @@ from utils.results import write_results
 
 N_TOKENS, DEPTH = 4096, 5  # of the model that pretrain.py trains if no flag says otherwise
 RESULTS = Path(__file__).resolve().parent / "results"
-LOOKS_BACK = 256  # tokens that one looks back at in a text of 512, on average
+LENGTH = 512  # tokens of a text; one looks back at half as many on average
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,10 +43,13 @@ def main(argv: list[str] | None = None) -> None:
 def theory(args: argparse.Namespace) -> list[Path]:
     """The pictures of the README's theory, and its counts; nothing was trained."""
     sizes = dial(DEPTH)
-    del sizes["lr"], sizes["batch_size"]
+    batch_tokens = sizes.pop("batch_size") * LENGTH
+    del sizes["lr"]
     model = LanguageModel(ModelConfig(N_TOKENS, **sizes))
-    path = args.out_dir / "theory.json"
-    write_results(path, args, counts(model, LOOKS_BACK))
+    path, final = args.out_dir / "theory.json", counts(model, LENGTH // 2)
+    final |= {"batch_tokens": batch_tokens, "state_bytes": sum(state_bytes(model).values())}
+    final |= kept_bytes(model.config, batch_tokens)
+    write_results(path, args, final | {f"{name}_numbers": count for name, count in kept_numbers(model.config).items()})
     drawn = {
         "model": structure.matrices(model),
         "blocks": structure.blocks(),
@@ -58,7 +62,7 @@ def theory(args: argparse.Namespace) -> list[Path]:
         "counting": counting.counting(model),
         "filters": choosing.filters(),
         "speculation": choosing.speculation(),
-        "memory": costs.memory(model.config, counts(model, 0)["parameters"], tokens=4096),
+        "memory": costs.memory(model.config, final["parameters"], batch_tokens),
         "spikes": costs.spikes(),
         "parallel": costs.parallel(),
         "one_step": growth.one_step(),

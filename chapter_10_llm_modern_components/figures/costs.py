@@ -2,6 +2,7 @@
 画出训练的代价：按比例画的内存、精度不够的数，以及四种分工方式。
 """
 
+from itertools import product
 from math import exp
 
 import torch
@@ -10,54 +11,63 @@ from chapter_07_attention_mechanism.figures.cells import DARK, GREY, arrow, tint
 from chapter_10_llm_modern_components.figures import CHANCE, NORM, READ, TALK, THINK
 from chapter_10_llm_modern_components.model import ModelConfig
 from chapter_10_llm_modern_components.scaling.memory import kept_numbers
-from utils.plotting import COLOURS, new_figure
+from utils.plotting import new_figure
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
-PROCESSES = COLOURS[:4]
+PROCESSES = ["0.25", "0.5", "0.72", "0.9"]  # greys: no process is a concept of its own
+PARTS = {"norms": NORM, "attention": TALK, "feed_forward": THINK}
 
 
 def memory(c: ModelConfig, n_parameters: int, tokens: int) -> Figure:
     """A training's bytes as bars to scale, without checkpointing and with it; below, one token in one block."""
-    figure, (above, below) = new_figure(10, 3.6, nrows=2, height_ratios=[1.5, 1])
+    figure, (above, below) = new_figure(10, 4.2, nrows=2, height_ratios=[1.8, 1])
     counts = kept_numbers(c)
-    end, block = counts["end"], sum(counts.values()) - counts["end"]
-    states = [("weights", n_parameters), ("gradients", n_parameters), ("Adam's means", 2 * n_parameters)]
-    for y, kept in ((1, c.n_layers * block + end), (0, c.n_layers * c.d_model + block + end)):
-        left = 0.0
-        for part, colour in zip((*states, ("activations", tokens * kept)), (READ, GREY, NORM, THINK), strict=True):
-            megabytes = 4 * part[1] / 1e6
-            above.barh(y, megabytes, left=left, color=tint(colour, 0.6), edgecolor="white")
-            if megabytes > 100:
-                write(above, left + megabytes / 2, y, f"{part[0]} {megabytes:.1f}")
-            elif y:
-                write(above, left + megabytes / 2, 1.62, f"{part[0]}\n{megabytes:.1f}", fontsize=7, va="bottom")
-            left += megabytes
+    states = [(name, n * n_parameters, GREY) for name, n in (("weights", 1), ("gradients", 1), ("Adam's means", 2))]
+    inputs, end = (
+        ("inputs", tokens * c.n_layers * c.d_model, READ),
+        ("log p", tokens * counts["end"], CHANCE),
+    )
+    block = [(name, tokens * counts[name], colour) for name, colour in PARTS.items()]
+    blocks = [(name, c.n_layers * count, colour) for name, count, colour in block]
+    for y, parts in ((1, [*states, *blocks, end]), (0, [*states, inputs, *block])):
+        ends = stack(above, y, [(name, 4 * count / 1e6, colour) for name, count, colour in parts], 100)
+        write(above, ends[-1] + 10, y, f"{ends[-1]:,.1f} MB", ha="left", fontweight="bold")
+    write(above, 0, 1.5, ", ".join(f"{name} {4 * count / 1e6:.1f}" for name, count, _ in states), ha="left", fontsize=8)
+    write(above, ends[2], -0.55, f"inputs {4 * inputs[1] / 1e6:.1f}", ha="left", fontsize=8)
     above.set_yticks([1, 0], ["plain", "checkpointing"])
-    above.set(xlabel=f"MB, {n_parameters:,} parameters, {tokens:,} tokens", ylim=(-0.5, 2.3))
-    left = 0.0
-    for name, colour in (("norms", NORM), ("attention", TALK), ("feed_forward", THINK)):
-        below.barh(0, counts[name], left=left, color=tint(colour, 0.6), edgecolor="white")
-        write(below, left + counts[name] / 2, 0, f"{name.replace('_', '-')} {counts[name]:,}")
-        left += counts[name]
+    above.set(xlabel=f"MB, {n_parameters:,} parameters, {tokens:,} tokens", xlim=(0, 1190), ylim=(-0.8, 1.75))
+    n_block = stack(below, 0, [(name, counts[name], colour) for name, colour in PARTS.items()], 0, "{:,}")[-1]
     below.set_yticks([0], ["a token in a block"])
-    below.set(xlabel=f"numbers kept, {block:,} in all")
+    below.set(xlabel=f"numbers kept, {n_block:,} in all")
     for axes in (above, below):
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
     return figure
 
 
+def stack(axes: Axes, y: float, parts: list[tuple], least: float, form: str = "{:.1f}") -> list[float]:
+    """Draw (name, size, colour) one behind another, name those of at least this size, and return where each ends."""
+    ends, left = [], 0
+    for name, size, colour in parts:
+        axes.barh(y, size, left=left, color=tint(colour, 0.6), edgecolor="white")
+        if size > least:
+            write(axes, left + size / 2, y, f"{name.replace('_', '-')}\n{form.format(size)}", fontsize=8)
+        left += size
+        ends.append(left)
+    return ends
+
+
 def spikes() -> Figure:
     """Two gradients cut to length 1; two logits near 100 that bfloat16 cannot tell apart."""
-    figure, (left, right) = new_figure(9.5, 3.4, ncols=2, width_ratios=[1, 1.7])
+    figure, (left, right) = new_figure(10, 3.2, ncols=2, width_ratios=[1, 2])
     left.add_patch(Circle((0, 0), 1, facecolor=tint(NORM), edgecolor=NORM))
     arrow(left, (0, 0), (3, 4), GREY)
     arrow(left, (0, 0), (0.6, 0.8), DARK, width=2)
     write(left, 3.05, 4.15, "(3, 4)", ha="left")
-    write(left, 0.75, 0.6, "(0.6, 0.8)", ha="left", fontweight="bold")
+    write(left, 1.1, 0.75, "(0.6, 0.8)", ha="left", fontweight="bold")
     write(left, 1.2, -0.9, "length 1", ha="left", color=NORM)
     left.set(xlim=(-1.3, 4.6), ylim=(-1.3, 4.8), aspect="equal")
     left.set_axis_off()
@@ -70,47 +80,43 @@ def spikes() -> Figure:
         for start, end in zip((logits - base).tolist(), (rounded - base).tolist(), strict=True):
             right.plot(start, y + 0.3, "v", color=CHANCE, markersize=7)
             arrow(right, (start, y + 0.24), (end, y + 0.06), CHANCE)
-        write(right, 1.1, y + 0.25, f"{base:g} and {base + 0.2:g}: p = {p:.2f}, rounded {q:.2f}", ha="left")
-    right.set(xlim=(-0.6, 3.2), ylim=(-0.4, 1.8))
+        for mark in (0.0, 0.5, 1.0):
+            write(right, mark, y - 0.2, f"{base + mark:g}", fontsize=8, color=GREY)
+        text = f"logits {base:g} and {base + 0.2:g}: the first has {p:.2f},\nas bfloat16's numbers {q:.2f}"
+        write(right, 1.15, y + 0.15, text, ha="left")
+    right.set(xlim=(-0.6, 2.9), ylim=(-0.4, 1.6))
     right.set_axis_off()
     return figure
 
 
 def parallel() -> Figure:
-    """A model of four layers and a batch of four rows, shared by four processes in four ways."""
-    figure, panels = new_figure(11.5, 3.4, ncols=4)
-    names = ["data: rows", "sharded: rows, and a share\nof each layer's weights", "tensor: a part of each layer"]
-    names.append("pipeline: layers")
+    """A model of four layers and a batch of four rows, shared by four processes in four ways; a pipeline in time."""
+    figure, panels = new_figure(13, 3.3, ncols=5, width_ratios=[1, 1, 1, 1, 1.45])
+    names = ["data:\nrows", "sharded: rows, and a part\nof each layer's weights", "tensor:\na part of each layer"]
+    names += ["pipeline:\nlayers", "pipeline in time: parts a to d\nof the batch, 3 of 7 ticks idle"]
     for axes, name in zip(panels, names, strict=True):
-        axes.set_title(name, fontsize=9)
-        axes.set(xlim=(-0.6, 4.2), ylim=(-0.7, 4.4), aspect="equal")
+        write(axes, 2 if axes is not panels[4] else 3.5, 4.15, name, va="bottom")
+        axes.set(xlim=(-0.6, 4.1 if axes is not panels[4] else 7.1), ylim=(-1, 5.1), aspect="equal")
         axes.set_axis_off()
-    grid(panels[0], lambda layer, row: row)
-    grid(panels[1], lambda layer, row: row)
-    for layer in range(4):
-        for part in range(4):
-            place = (layer + 0.05 + 0.225 * part, -0.45)
-            panels[1].add_patch(Rectangle(place, 0.2, 0.3, facecolor=PROCESSES[part]))
-    tensor_grid(panels[2])
-    grid(panels[3], lambda layer, row: layer)
-    for axes in panels:
-        write(axes, 2, -0.6 if axes is not panels[1] else -0.68, "layers", fontsize=8, color=GREY)
+    for row, layer in product(range(4), range(4)):
+        cell(panels[0], layer, row, row)
+        cell(panels[1], layer, row, row)
+        for process in range(4):
+            cell(panels[1], layer + 0.24 * process, -0.4, process, "", 0.22, 0.35)
+            cell(panels[2], layer + 0.24 * process, row, process, width=0.24)
+        cell(panels[3], layer, row, layer)
+        cell(panels[4], layer + row, 3 - layer, layer, "abcd"[row])
+    for axes in panels[:4]:
+        write(axes, 2, -0.8, "layers", fontsize=8, color=GREY)
         write(axes, -0.3, 2, "rows", fontsize=8, color=GREY, rotation=90)
+    for process in range(4):
+        write(panels[4], -0.3, 3.5 - process, str(process + 1), fontsize=8, color=GREY)
+    write(panels[4], 3.5, -0.8, "ticks", fontsize=8, color=GREY)
     return figure
 
 
-def grid(axes: Axes, process) -> None:
-    """Draw layers by rows, each square in the colour of the process that computes it."""
-    for layer in range(4):
-        for row in range(4):
-            colour = PROCESSES[process(layer, row)]
-            axes.add_patch(Rectangle((layer, row), 0.95, 0.95, facecolor=tint(colour, 0.6), edgecolor="white"))
-
-
-def tensor_grid(axes: Axes) -> None:
-    """Draw each square in four stripes: every process computes a part of it."""
-    for layer in range(4):
-        for row in range(4):
-            for part, colour in enumerate(PROCESSES):
-                place = (layer + 0.2375 * part, row)
-                axes.add_patch(Rectangle(place, 0.2375, 0.95, facecolor=tint(colour, 0.6), edgecolor="none"))
+def cell(axes: Axes, x: float, y: float, process: int, text: str | None = None, width=0.95, height=0.95) -> None:
+    """Draw what a process computes or keeps in its grey, with its number, counted from 1, or another text."""
+    axes.add_patch(Rectangle((x, y), width, height, facecolor=PROCESSES[process], edgecolor="white", linewidth=0.5))
+    text = str(process + 1) if text is None else text
+    write(axes, x + width / 2, y + height / 2, text, color="white" if process < 2 else DARK, fontsize=8)

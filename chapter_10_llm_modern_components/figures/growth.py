@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, tint
-from chapter_10_llm_modern_components.figures import READ, THINK
+from chapter_10_llm_modern_components.figures import LEARNED, READ
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.scaling import (
     Law,
@@ -16,7 +16,7 @@ from chapter_10_llm_modern_components.scaling import (
     initialize_mup_,
     mup_optimizers,
 )
-from utils.plotting import COLOURS, new_figure
+from utils.plotting import new_figure
 from utils.seed import set_seed
 
 from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def one_step() -> Figure:
     left.set_xticks([0, 1], [f"{n} inputs" for n in inputs])
     left.set(ylabel="change of the output", ylim=(0, 0.19))
     left.grid(False, axis="x")
-    for label, base, colour in (("ordinary", None, COLOURS[1]), ("µP", BASE, COLOURS[2])):
+    for label, base, colour in (("ordinary", None, GREY), ("µP", BASE, LEARNED)):
         changes = [change_in_one_step(width, base or width) for width in WIDTHS]
         right.plot(WIDTHS, changes, "o-", color=colour, label=label)
     right.set_xscale("log", base=2)
@@ -65,17 +65,19 @@ def valley() -> Figure:
     """The three parts of the example's loss for five sizes that cost the same."""
     figure, axes = new_figure(6.4, 3.6)
     sizes = [5, 10, 20, 40, 80]
+    names = "E", "20 / √N, of parameters", "10 / √D, of tokens"
     for x, n in enumerate(sizes):
         d, bottom = 100 / n, 0.0
-        parts = (EXAMPLE.E, GREY), (EXAMPLE.A / n**EXAMPLE.alpha, THINK), (EXAMPLE.B / d**EXAMPLE.beta, READ)
-        for value, colour in parts:
-            axes.bar(x, value, bottom=bottom, color=tint(colour, 0.6), width=0.7)
+        parts = (EXAMPLE.E, GREY), (EXAMPLE.A / n**EXAMPLE.alpha, LEARNED), (EXAMPLE.B / d**EXAMPLE.beta, READ)
+        for (value, colour), name in zip(parts, names, strict=True):
+            axes.bar(x, value, bottom=bottom, color=tint(colour, 0.5), width=0.7, label=None if x else name)
             axes.text(x, bottom + value / 2, f"{value:.2f}", ha="center", va="center", fontsize=8, color=DARK)
             bottom += value
         axes.text(x, bottom + 0.15, f"{bottom:.2f}", ha="center", fontsize=9, fontweight="bold" if n == 20 else None)
     axes.set_xticks(range(len(sizes)), [f"N = {n}\nD = {100 / n:g}" for n in sizes])
-    axes.set(ylabel="loss: E, of parameters, of tokens", ylim=(0, 13.4))
+    axes.set(ylabel="loss", ylim=(0, 14.8))
     axes.grid(False, axis="x")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
     return figure
 
 

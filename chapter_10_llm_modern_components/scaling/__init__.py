@@ -5,7 +5,7 @@
 from chapter_10_llm_modern_components.scaling.isoflop import Parabola, fit_parabola, power_law
 from chapter_10_llm_modern_components.scaling.law import Law, bootstrap_laws, fit_law, interval, r_squared
 from chapter_10_llm_modern_components.scaling.mup import activations, initialize_mup_, mup_factors, mup_optimizers
-from chapter_10_llm_modern_components.scaling.operations import training_operations
+from chapter_10_llm_modern_components.scaling.operations import muon_operations, training_operations
 from chapter_10_llm_modern_components.scaling.repetition import effective_tokens, fit_repetition
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "fit_repetition",
     "initialize_mup_",
     "interval",
+    "muon_operations",
     "mup_factors",
     "mup_optimizers",
     "power_law",

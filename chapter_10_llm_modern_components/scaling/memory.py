@@ -51,3 +51,16 @@ def kept_numbers(c: ModelConfig) -> dict[str, int]:
         "feed_forward": 4 * c.d_ff,  # gate, up, the gate's silu, the product
         "end": 2 * c.d_model + 1 + c.n_tokens + 2,  # a norm, log-probabilities, the token's number in eight bytes
     }
+
+
+def kept_bytes(c: ModelConfig, tokens: int) -> dict[str, int]:
+    """Return the bytes of activations that so many tokens keep, all of them, and with checkpointing the most at once.
+
+    Then each block's input waits, and beside these what is behind the last block, and after that one block at a time.
+    """
+    counts = kept_numbers(c)
+    end, block = counts["end"], sum(counts.values()) - counts["end"]
+    return {
+        "activation_bytes": 4 * tokens * (c.n_layers * block + end),
+        "checkpointed_bytes": 4 * tokens * (c.n_layers * c.d_model + max(block, end)),
+    }

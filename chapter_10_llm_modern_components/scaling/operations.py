@@ -1,5 +1,5 @@
-"""What a token costs to learn from: six operations a weight, and attention.
-学习一个词元要多少次运算：每个权重六次，再加上注意力。
+"""What a token costs to learn from: six operations a weight, and attention; and what Muon adds in a step.
+学习一个词元要多少次运算：每个权重六次，再加上注意力；以及 Muon 每一步另加多少。
 """
 
 from torch import nn
@@ -17,3 +17,9 @@ def training_operations(model: LanguageModel, length: int) -> int:
     c, attention = model.config, model.blocks[0].attention
     weights = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear))
     return 6 * weights + 12 * c.n_layers * attention.n_heads * attention.d_head * length // 2
+
+
+def muon_operations(model: LanguageModel) -> int:
+    """Return what Muon computes in a step besides: on each matrix of a block five rounds of three products."""
+    shapes = [sorted(p.shape) for p in model.blocks.parameters() if p.ndim == 2]
+    return sum(5 * (4 * short**2 * long + 2 * short**3) for short, long in shapes)

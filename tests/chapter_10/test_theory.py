@@ -17,16 +17,18 @@ from chapter_06_rnn_lstm_seq.sampling import keep_top_p
 from chapter_09_efficient_attention.rope import llama3_scaling, turn
 from chapter_10_llm_modern_components.blocks import Attention, MixtureOfExperts, RMSNorm, SwiGLU, balance_loss
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, learn_merges_naive
-from chapter_10_llm_modern_components.figures import choosing, counting, parts, places
+from chapter_10_llm_modern_components.figures import choosing, counting, growth, parts, places
 from chapter_10_llm_modern_components.model import Block, LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.pretrain import RECIPES, build_parser, set_sizes
 from chapter_10_llm_modern_components.sampling import StopStrings, keep_min_p, penalize_repetition
+from chapter_10_llm_modern_components.scaling import Law, effective_tokens, muon_operations, training_operations
+from chapter_10_llm_modern_components.scaling.memory import kept_bytes, kept_numbers, state_bytes
 from chapter_10_llm_modern_components.speculative import accept
 from tests.conftest import ROOT
 
 CHAPTER = ROOT / "chapter_10_llm_modern_components"
-README = (CHAPTER / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+README, APPENDIX = ((CHAPTER / name).read_text(encoding="utf-8") for name in ("README.md", "appendix.md"))
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README + APPENDIX, re.MULTILINE | re.DOTALL)
 
 
 def run_blocks():
@@ -147,14 +149,19 @@ def test_the_fuller_an_expert_the_harder_its_probability_is_pushed():
     torch.testing.assert_close(gradient.sum(dim=0), 2 * torch.tensor([0.75, 0.25]))
 
 
-def test_counts_are_the_models():
-    """Of the model that pretrain.py trains if no flag says otherwise."""
+def pretrained():
+    """Return the model that pretrain.py trains if no flag says otherwise, untrained, and the tokens of a step."""
     parser = build_parser()
     parser.set_defaults(**RECIPES["stories"])
     args = parser.parse_args([])
     sizes = set_sizes(args)
-    del sizes["lr"], sizes["batch_size"]
-    model = LanguageModel(ModelConfig(args.vocab_size, max_length=args.length, **sizes))
+    batch_size = sizes.pop("batch_size")
+    del sizes["lr"]
+    return LanguageModel(ModelConfig(args.vocab_size, max_length=args.length, **sizes)), batch_size * args.length
+
+
+def test_counts_are_the_models():
+    model, _ = pretrained()
     found = NAMES["parameters"](4096, 256, 5, 4, 2, 688)
     final = json.loads((CHAPTER / "results" / "theory.json").read_text(encoding="utf-8"))["final"]
     assert counting.counts(model, final["looks_back"]).items() <= final.items()
@@ -215,6 +222,55 @@ def test_tokens_a_step_is_the_mean_of_a_race():
         assert NAMES["tokens_a_step"](a, k) == pytest.approx(sum(ends))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_training_keeps_is_the_modules(checkpointing):
+    model, tokens = pretrained()
+    c, n = model.config, sum(p.numel() for p in model.parameters())
+    counts = kept_numbers(c)
+    numbers = NAMES["kept_numbers"](c.d_model, c.n_heads, c.n_kv_heads, c.d_model // c.n_heads, c.d_ff, c.n_tokens)
+    assert numbers == (sum(counts.values()) - counts["end"], counts["end"])
+    final = json.loads((CHAPTER / "results" / "theory.json").read_text(encoding="utf-8"))["final"]
+    found = kept_bytes(c, tokens)
+    states, activations = NAMES["training_bytes"](n, tokens, c.n_layers, c.d_model, *numbers, checkpointing)
+    assert tokens == final["batch_tokens"] and states == sum(state_bytes(model).values()) == final["state_bytes"]
+    assert activations == found["checkpointed_bytes" if checkpointing else "activation_bytes"]
+    assert found.items() <= final.items() and {f"{k}_numbers": v for k, v in counts.items()}.items() <= final.items()
+
+
+def test_laws_are_the_modules():
+    law = Law(E=1.3, A=31.0, B=150.0, alpha=0.34, beta=0.41)
+    assert NAMES["predicted_loss"](2e5, 3e6, *law) == pytest.approx(law(2e5, 3e6))
+    assert NAMES["best_size"](1e12, *law[1:]) == pytest.approx(law.compute_optimal(1e12)[0])
+    for passes in (1, 2.5, 40):
+        assert NAMES["worth"](70, passes, 9) == pytest.approx(effective_tokens(70, 70 * passes, 9))
+    example = growth.EXAMPLE
+    assert [example(n, 100 / n) for n in (5, 20)] == pytest.approx(
+        [NAMES["predicted_loss"](n, 100 / n) for n in (5, 20)]
+    )
+    assert NAMES["worth"](growth.UNIQUE, 64, growth.R_STAR) == pytest.approx(1577.507, abs=1e-3)
+
+
+def test_what_muon_adds_is_the_modules():
+    model = LanguageModel(ModelConfig(64, d_model=32, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=48, max_length=8))
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    added = sum(6 * p.numel() * 100 * NAMES["muon_extra"](*p.shape, 100) for p in matrices)
+    assert added == pytest.approx(muon_operations(model))
+    assert training_operations(model, 8) == 6 * sum(p.numel() for p in [*matrices, model.head.weight]) + 12 * 32 * 4
+
+
+def test_a_step_of_adam_and_the_z_loss_are_pytorchs():
+    for n in (4, 16):
+        unit = torch.nn.Linear(n, 1, bias=False).double()
+        before = unit(torch.ones(n).double())
+        (3 * before).backward()
+        torch.optim.Adam(unit.parameters(), lr=0.01).step()
+        assert abs(unit(torch.ones(n).double()) - before).item() == pytest.approx(NAMES["output_change"](n, 0.01))
+    logits = normal(5).requires_grad_()
+    (F.cross_entropy(logits, torch.tensor(3)) + 0.02 * logits.logsumexp(0) ** 2).backward()
+    close(NAMES["z_loss_gradient"](logits.tolist(), 3, 0.02), logits.grad)
+    assert torch.tensor([100.0, 100.2]).bfloat16().tolist() == [100, 100]
+
+
 def test_numbers_in_the_prose_are_right():
     said = {
         "163, 16, 1.6 and 0.16 turns": 1024 / (2 * math.pi),
@@ -225,6 +281,13 @@ def test_numbers_in_the_prose_are_right():
         "texts of 3,653": 4676352 / (5 * 256),
         "1.98$ times": NAMES["tokens_a_step"](0.7, 4) / 1.4,
         "682.67": 8 * 256 / 3,
+        "4,934 in each": NAMES["in_block"],
+        "takes 1,034 MB": (74821632 + 959479808) / 1e6,
+        "keep 19 MB": 16 * 4676352 / 4 / 1e6,
+        "here 913": 4676352 / (4 * 5 * 256),
+        "has 9.4 MB": 2 * 4676352 / 1e6,
+        "0.53 \\thinspace U": 15 * math.exp(-9 / 15) * (1 - math.exp(-1 / 15)),
+        "0.497 \\thinspace U": 15 * math.exp(-10 / 15) * (1 - math.exp(-1 / 15)),
     }
     for text, value in said.items():
         shown = re.search(r"\d[\d,]*(\.\d+)?", text)[0].replace(",", "")
