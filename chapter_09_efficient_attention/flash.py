@@ -9,6 +9,9 @@ o: Rabe & Staats 2021).
     forward     Dao 2023, algorithm 1    keeps the output o / l and the logarithm m + log l of each row's sum
     backward    Dao 2023, algorithm 2    computes the scores again from these, tile by tile
 
+Both loop over blocks of queries, and for each over the keys. So does algorithm 1, an order that Tillet's Triton code
+had first; Dao et al. 2022 have the keys outside, and so has algorithm 2, for a GPU shares out the outer loop.
+
 On a GPU one kernel does all this in fast memory, which is what makes it fast. Here it is plain PyTorch: it saves memory
 and what a mask hides.
 在 GPU 上，这一切由一个内核在高速内存里完成，所以快；这里用普通 PyTorch 写成，省下的是内存，以及被掩码遮住的那些块。

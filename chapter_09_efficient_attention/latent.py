@@ -26,7 +26,7 @@ from chapter_09_efficient_attention.rope import check_pairs, rotary
 class LatentAttention(nn.Module):
     """Causal self-attention through latent vectors c (DeepSeek-V2 2024, equations 9 to 19).
 
-    Queries are not compressed, as in DeepSeek-V2-Lite: that saves memory in training and changes nothing in the cache.
+    Queries are not compressed, nor are DeepSeek-V2-Lite's: it would save memory in training, and nothing in the cache.
 
     Args:
         d_latent: length of c.

@@ -5,11 +5,12 @@ With weights phi(q) . phi(k) in place of e^(q . k), the sum over keys can be tak
 
     sum_s (phi(q) . phi(k_s)) v_s  =  phi(q) . (sum_s phi(k_s) v_s^T)      Katharopoulos et al. 2020, equations 4 to 6
 
-The three forms below compute the same, for features q and k (..., T, m) and values v (..., T, d_v):
+The three forms below compute the same, for features q and k (..., T, m) and values v (..., T, d_v). They multiply so
+many times:
 
     quadratic    all T x T weights, masked      T^2 (m + d_v)        the definition
-    recurrent    one state, token by token      T m d_v              for decoding
-    chunked      weights within a chunk of C, states between         T (C (m + d_v) + m d_v), in few large products
+    recurrent    one state, token by token      2 T m d_v            for decoding
+    chunked      weights within a chunk of C, states between         T (C (m + d_v) + 2 m d_v), in few large products
 
 The weights are divided by their sum. It is had for free: a column of ones beside v collects it.
 """

@@ -15,7 +15,7 @@ from chapter_07_attention_mechanism.attention import causal_mask, masked_softmax
 from chapter_09_efficient_attention.grouped import GroupedAttention, over_groups
 from chapter_09_efficient_attention.kv_cache import Cache
 
-LONG = 512  # keys from which on scores of all pairs take more memory than copies of the chosen blocks
+LONG = 512  # keys from which on the chosen blocks are copied, so that memory does not grow with the length's square
 
 
 def choose_blocks(q: Tensor, k: Tensor, block_size: int, n_chosen: int) -> Tensor:

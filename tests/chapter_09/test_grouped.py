@@ -15,7 +15,7 @@ from chapter_09_efficient_attention.grouped import (
     over_groups,
 )
 from chapter_09_efficient_attention.latent import LatentAttention
-from tests.chapter_09.parity import check_equal, random
+from tests.chapter_09.parity import check_equal, gradients, random
 
 SHAPES = [(1, 1, 1, 1, 1), (2, 4, 2, 5, 5), (2, 6, 1, 3, 7), (3, 4, 4, 1, 6)]  # B, H, G, T, S
 
@@ -45,6 +45,9 @@ def test_with_a_head_of_keys_each_it_is_multi_head_attention(b, t, bias):
     x = random(b, t, 6)
     expected, _ = theirs(x, x, x, attn_mask=~causal_mask(t), need_weights=False)
     check_equal(ours(x), expected, [x])
+    ours_by_weights = gradients(ours(x), [*ours.parameters()])
+    for mine, wanted in zip(ours_by_weights, gradients(expected, [*theirs.parameters()]), strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=0, atol=1e-9)
 
 
 def test_a_group_is_multi_head_attention_with_repeated_keys():

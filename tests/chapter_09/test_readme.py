@@ -301,6 +301,8 @@ def test_numbers_in_the_prose_are_right():
         "2.1 GB of a text": 524288 * 4096 / 1e9,
         "122,070 tokens": 16e9 / 131072,
         "57 times as many": 2 * 128 * 128 / 576,
+        "1,024 at $n = 2048$": 2 * 2048 * 4096**2 / (2 * (4096**2 + 2 * 2048 * 4096)),
+        "999.5 in steps": 1999 / 2,
         "67$ million": 4 * 4096**2 / 1e6,
         "17$ million": 32 * 2 * 4096 * 64 / 1e6,
         "131,073 places": 1 + 32 * 4096,
@@ -316,6 +318,9 @@ def test_numbers_in_the_prose_are_right():
     for text, value in said.items():
         shown = re.search(r"\d[\d,]*(\.\d+)?", text)[0].replace(",", "")
         assert text in README and round(value, len(shown.partition(".")[2])) == float(shown), text
+    n, d, block = 4096, 64, 128
+    moved = 4 * n**2, n // block * 2 * n * d  # numbers of two bytes: scores that travel, and tiles
+    assert [4 * n**2 * d / (2 * count) for count in moved] == [32, 128] and "$d / 2 = 32$ to $B = 128$" in README
     weights = NAMES["with_sink"]([4, 0, 0, 0], -math.inf)
     assert weights[:2] == pytest.approx([0.948, 0.017], abs=5e-4)
     assert round(NAMES["with_sink"]([0, 0, 0], -math.inf)[0] / weights[1]) == 19 and "nineteen times" in README
