@@ -20,6 +20,7 @@ from chapter_10_llm_modern_components.calculator import result_inserter
 from chapter_10_llm_modern_components.chat_format import CALL, END, RESULT, Message
 from chapter_10_llm_modern_components.conversation import load_conversation, prompt_that_fits, save_conversation
 from chapter_10_llm_modern_components.decoding import TextStream, generate
+from chapter_10_llm_modern_components.quantization import FORMATS
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
 from utils.cli import amount, begin, positive, run, script_parser, seed
@@ -31,7 +32,7 @@ HELP = "/reset forgets the conversation, /save FILE keeps it, /quit ends"
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
-    writer = load_chat(args.model_path, args.device, args.adapter)
+    writer = load_chat(args.model_path, args.device, args.adapter, args.quantize)
     if args.n_tokens >= writer.model.config.max_length:
         raise UserError(f"--n_tokens {args.n_tokens} leaves no room in a context of {writer.model.config.max_length}")
     beginning = [Message("system", args.system)] if args.system else []
@@ -47,7 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random choice")
     parser.add_argument("--model_path", type=Path, help="a model that answers; None: the fine-tuned one that ships")
-    parser.add_argument("--adapter", type=Path, help="what sft.py --lora has made of it")
+    parser.add_argument("--adapter", type=Path, help="what adapt.py, dpo.py or grpo.py has made of it")
+    parser.add_argument(
+        "--quantize", default="none", choices=["none", *FORMATS], help="round the model's weights to it"
+    )
     parser.add_argument("--prompt", help="one question to answer; None: a conversation")
     parser.add_argument("--system", default="", help="what the system says first; empty: nothing")
     parser.add_argument("--history", type=Path, help="a conversation to go on with, as /save wrote it")

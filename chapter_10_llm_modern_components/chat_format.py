@@ -70,10 +70,14 @@ def visible(text: str) -> str:
     return CALLS.sub(r"\2", text)
 
 
-def as_chat(example: Example, calculator: bool = False) -> list[Message]:
-    """Return an example as a conversation; with a calculator the system says so, and where it helps it is called."""
-    call = f"{CALL}{example.expression}{RESULT}" if calculator and example.expression else ""
-    turns = [Message("user", example.question), Message("assistant", call + example.answer)]
+def as_chat(example: Example, calculator: bool = False, call: bool = True) -> list[Message]:
+    """Return an example as a conversation; with a calculator the system says so, and where it helps it is called.
+
+    Args:
+        call: False: it is there, but the answer comes without it.
+    """
+    before = f"{CALL}{example.expression}{RESULT}" if calculator and call and example.expression else ""
+    turns = [Message("user", example.question), Message("assistant", before + example.answer)]
     return [Message("system", CALCULATOR), *turns] if calculator else turns
 
 

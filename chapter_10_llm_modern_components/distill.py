@@ -1,17 +1,17 @@
-"""What does a teacher give a small model? Two that begin alike: one learns from the text, one also from the teacher.
+"""What does a teacher give a small model? Two that begin alike: one learns from texts, one also from the teacher.
 老师能教给小模型什么？两个起点相同的学生：一个只看文本，一个还看老师给出的概率。
 
-    python chapter_10_llm_modern_components/distill.py    # on 2 CPU cores about half an hour
+    python chapter_10_llm_modern_components/distill.py    # on 2 CPU cores about an hour
     python chapter_10_llm_modern_components/distill.py --soft_weight 0.5 --temperature 1
     python chapter_10_llm_modern_components/distill.py --resume    # after an interruption, to the same numbers
 
-Both students see the same windows in the same order. The teacher reads them, too, which takes time that the figures
-tell: a fair student without a teacher would read more.
+The teacher is the fine-tuned model, and a student has some of its layers. Both students see the same chats and stories
+in the same order. The teacher reads them, too, which takes time that the figures tell: a fair student without a teacher
+would read more.
 """
 
 import argparse
 import sys
-from copy import deepcopy
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,14 +21,18 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
-from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine
+from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
+from chapter_08_transformer_vanilla.tasks import IGNORED
+from chapter_10_llm_modern_components.chats import draw_chats
 from chapter_10_llm_modern_components.corpora import load_corpus
-from chapter_10_llm_modern_components.data import Windows, cached_stream
-from chapter_10_llm_modern_components.distillation import distillation_loss, token_kl
+from chapter_10_llm_modern_components.data import STRIDE, Windows, cached_stream
+from chapter_10_llm_modern_components.distillation import distillation_loss, token_kl, with_fewer_layers
+from chapter_10_llm_modern_components.grading import exact_match, mean
 from chapter_10_llm_modern_components.measuring import mean_loss
-from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_learner
+from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_chat
+from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
@@ -39,101 +43,114 @@ from utils.tables import final_lines
 from utils.timer import Timer
 
 CLIP_NORM = 1.0
+WARMUP = 50  # steps
 STUDENTS = "alone", "taught"
-TINY = {"model_path": UNTRAINED, "corpus": "toy", "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24, "length": 16}
-TINY |= {"max_steps": 4, "batch_size": 4, "save_every": 2, "tokens": 60}
+TINY = {"model_path": UNTRAINED, "corpus": "toy", "n_layers": 1, "length": 350, "max_steps": 4, "batch_size": 4}
+TINY |= {"story_rows": 1, "save_every": 2, "tokens": 60, "n_test": 1}
 
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     if not 0 <= args.soft_weight <= 1 or args.temperature == 0:
         raise UserError("--soft_weight is at most 1, and --temperature above 0")
-    teacher, corpus = load_learner(args.model_path, args.device), load_corpus(args.corpus, args.data_root)
-    if args.length > teacher.model.config.max_length:
-        raise UserError(f"--length {args.length} is more than the teacher's context, {teacher.model.config.max_length}")
-    sizes = {"d_model": args.d_model, "n_layers": args.n_layers, "n_heads": args.n_heads, "d_ff": args.d_ff}
-    config = ModelConfig(teacher.model.config.n_tokens, max_length=args.length, **sizes)
+    teacher = load_chat(args.model_path, args.device)
+    check_fits("--length", args.length, teacher.model)
+    if args.n_layers >= teacher.model.config.n_layers:
+        raise UserError(f"--n_layers {args.n_layers} is not less than the teacher's {teacher.model.config.n_layers}")
+    corpus = load_corpus(args.corpus, args.data_root)
     windows = Windows(cached_stream(corpus.train, teacher.tokenizer, args.out_dir), args.length, args.seed)
-    students, history, seconds = train(args, config, teacher, windows)
-    tokens = [
+    students, history, seconds = train(args, teacher, windows)
+    texts = [
         torch.tensor(teacher.tokenizer.encode(text)[: args.tokens], device=args.device) for text in corpus.held_out
     ]
-    tokens = [ids for ids in tokens if len(ids) > 1]
-    final = {"loss_teacher": mean_loss(teacher.model, tokens, args.length), "train_seconds": seconds}
-    for name, model in students.items():
-        round_to_half(model)
-        final |= {f"loss_{name}": mean_loss(model, tokens, args.length)}
-        final |= {f"kl_to_teacher_{name}": mean_kl(teacher.model, model, tokens, args.length)}
-        about = {"loss": final[f"loss_{name}"], "tokenizer": teacher.tokenizer.to_plain()}
-        save_model(args.out_dir / f"{name}.pth", model, config, about)
-    final |= {"parameters_teacher": sum(p.numel() for p in teacher.model.parameters())}
-    final |= {"parameters": sum(p.numel() for p in students["alone"].parameters())}
-    final |= {"split": f"held-out documents, the first {args.tokens} tokens of each"}
-    final |= {"held_out_tokens": sum(len(ids) - 1 for ids in tokens)}
-    write_results(args.out_dir / "distill.json", args, final, history)
+    texts = [ids for ids in texts if len(ids) > 1]
+    final = {"train_seconds": seconds}
+    for name, model in ({"teacher": teacher.model} | students).items():
+        if name in STUDENTS:
+            round_to_half(model)
+            final[f"kl_to_teacher_{name}"] = mean_kl(teacher.model, model, texts, args.length)
+        found = exact_match(model, teacher.tokenizer, example_set(args.families, "test", args.n_test))
+        final |= {f"exact_match_{name}": mean(list(found.values())), f"by_family_{name}": found}
+        final |= {f"loss_{name}": mean_loss(model, texts, args.length)}
+        final |= {f"parameters_{name}": sum(p.numel() for p in model.parameters())}
+        if name in STUDENTS:
+            about = {"exact_match": final[f"exact_match_{name}"], "tokenizer": teacher.tokenizer.to_plain()}
+            save_model(args.out_dir / f"{name}.pth", model, model.config, about)
+    final |= {
+        "split": f"test, {args.n_test} questions of each family; the first {args.tokens} tokens of held-out texts"
+    }
+    final |= {"held_out_tokens": sum(len(ids) - 1 for ids in texts)}
+    write_results(args.out_dir / "distillation.json", args, final, history)
     print(*final_lines(final), sep="\n")
-    print(f"written to {args.out_dir}: {', '.join(f'{name}.pth' for name in students)}, distill.json")
+    print(f"written to {args.out_dir}: {', '.join(f'{name}.pth' for name in STUDENTS)}, distillation.json")
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
-    add_training_flags(parser, batch_size=16, lr=2e-3, max_steps=2000)
+    add_training_flags(parser, batch_size=64, lr=2e-3, max_steps=1500)
     add_data_flag(parser)
-    parser.add_argument("--model_path", type=Path, help="the teacher's checkpoint; None: the one that ships")
-    parser.add_argument("--corpus", default="stories", choices=["stories", "code", "toy"], help="what is read")
-    parser.add_argument("--length", type=positive, default=256, help="tokens of a window")
-    parser.add_argument("--d_model", type=positive, default=96, help="width of the students")
-    parser.add_argument("--n_layers", type=positive, default=3, help="layers of the students")
-    parser.add_argument("--n_heads", type=positive, default=3, help="heads of the students")
-    parser.add_argument("--d_ff", type=positive, default=256, help="inner width of the students")
+    parser.add_argument("--model_path", type=Path, help="the teacher's checkpoint; None: the fine-tuned one that ships")
+    parser.add_argument("--n_layers", type=positive, default=2, help="layers of the students")
+    parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(LEARNED), help="tasks to learn")
+    parser.add_argument("--corpus", default="stories", choices=["stories", "toy"], help="what is read beside the chats")
+    parser.add_argument("--length", type=positive, default=256, help="tokens of a row")
+    parser.add_argument("--story_rows", type=positive, default=4, help="rows of the corpus beside each batch")
+    parser.add_argument("--story_weight", type=amount, default=0.3, help="of their loss")
     parser.add_argument("--temperature", type=amount, default=2.0, help="above 1: unlikely tokens count more")
     parser.add_argument("--soft_weight", type=amount, default=0.9, help="from 0, text alone, to 1, the teacher alone")
-    parser.add_argument("--save_every", type=positive, default=200, help="steps between saved states")
+    parser.add_argument("--save_every", type=positive, default=100, help="steps between saved states")
     parser.add_argument("--tokens", type=positive, default=20_000, help="of each held-out document to measure on")
+    parser.add_argument("--n_test", type=positive, default=100, help="questions of each family in the end")
     return parser
 
 
 def train(
-    args: argparse.Namespace, config: ModelConfig, teacher: Writer, windows: Windows
+    args: argparse.Namespace, teacher: Writer, windows: Windows
 ) -> tuple[dict[str, LanguageModel], list[dict], float]:
     """Train both students side by side, and save the state every so many steps; return them, history and seconds."""
     set_seed(args.seed)
-    alone, timer = LanguageModel(config).to(args.device), Timer()
-    students = dict(zip(STUDENTS, (alone, deepcopy(alone)), strict=True))
-    optimizers = {name: make_optimizers(model, "adamw", args.lr, 0.1)[0] for name, model in students.items()}
-    schedules = {name: Schedule(optimizer, cosine(args.max_steps)) for name, optimizer in optimizers.items()}
-    kinds = {"model": students, "optimizer": optimizers, "schedule": schedules}
-    parts = {f"{kind}_{name}": part[name] for kind, part in kinds.items() for name in STUDENTS} | {"timer": timer}
+    timer, students = Timer(), {name: with_fewer_layers(teacher.model, args.n_layers) for name in STUDENTS}
+    optimizers = {name: make_optimizers(model, "muon", args.lr, 0.01) for name, model in students.items()}
+    factor = warmup(cosine(args.max_steps - min(WARMUP, args.max_steps)), min(WARMUP, args.max_steps))
+    schedules = {name: [Schedule(optimizer, factor) for optimizer in optimizers[name]] for name in STUDENTS}
+    parts = {f"model_{name}": model for name, model in students.items()} | {"timer": timer}
+    for name in STUDENTS:
+        parts |= {f"optimizer_{name}_{i}": part for i, part in enumerate(optimizers[name])}
+        parts |= {f"schedule_{name}_{i}": part for i, part in enumerate(schedules[name])}
     path = args.out_dir / "state.pth"
     done, history = load_state(path, args.flags, parts) if args.resume else (0, [])
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
-        # batch: the step's number alone tells which windows
-        inputs, targets = (x.to(args.device) for x in windows.batch(step * args.batch_size, args.batch_size))  # (B, T)
-        everywhere, row = torch.ones_like(targets, dtype=torch.bool), {"step": step + 1}
+        # batch: chats from the step's own seed, stories by its number
+        generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
+        chats = draw_chats(teacher.tokenizer, args.families, args.batch_size, args.length, generator)
+        ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
+        x, y = (part.to(args.device) for part in windows.batch(step * args.story_rows, args.story_rows))
         with torch.no_grad(), autocast(args.device, args.amp):
-            taught = teacher.model(inputs).float()  # (B, T, V)
+            chat_doubts, story_doubts = teacher.model(ids, texts=texts), teacher.model(x)  # (B, T, V)
+        row = {"step": step + 1}
         for name, model in students.items():
             # forward
             model.train()
             with autocast(args.device, args.amp):
-                logits = model(inputs).float()  # (B, T, V)
+                chat_logits, story_logits = model(ids, texts=texts), model(x)  # (B, T, V)
 
-            # loss
-            on_text = F.cross_entropy(logits.flatten(0, 1), targets.flatten())  # of (B T, V), (B T,)
-            loss = on_text
-            if name == "taught":
-                loss = distillation_loss(logits, taught, targets, everywhere, args.temperature, args.soft_weight)
+            # loss: of chats, only what the assistant writes counts
+            how = args.temperature, args.soft_weight if name == "taught" else 0.0
+            chat_loss = distillation_loss(chat_logits, chat_doubts, targets, targets != IGNORED, *how)
+            story_loss = distillation_loss(story_logits, story_doubts, y, y != IGNORED, *how)
+            loss = chat_loss + args.story_weight * story_loss
             check_finite(loss.item(), step + 1)
+            row[f"train_loss_{name}"] = F.cross_entropy(story_logits.float().flatten(0, 1), y.flatten()).item()
 
             # backward
-            optimizers[name].zero_grad()
+            model.zero_grad()
             loss.backward()
             clip_by_norm_(model.parameters(), CLIP_NORM)
 
             # step
-            optimizers[name].step()
-            schedules[name].step()
-            row[f"train_loss_{name}"] = on_text.item()
+            for optimizer, schedule in zip(optimizers[name], schedules[name], strict=True):
+                optimizer.step()
+                schedule.step()
 
         # log and save
         if (step + 1) % args.save_every == 0 or step + 1 == args.max_steps:

@@ -2,11 +2,32 @@
 知识蒸馏：小模型学习大模型的概率分布，它比正确答案本身包含更多信息。
 """
 
+from copy import deepcopy
+from dataclasses import replace
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chapter_06_rnn_lstm_seq.sampling import with_temperature
+from chapter_10_llm_modern_components.model import LanguageModel
+
+
+def with_fewer_layers(model: LanguageModel, n_layers: int) -> LanguageModel:
+    """Return a copy that has only so many of the layers, evenly spaced from the first on (Sanh et al. 2019, section 3).
+
+    It does badly, but begins with all that the others knew; training it mends what is missing between them.
+
+    Raises:
+        ValueError: the model has no more than so many.
+    """
+    if n_layers >= model.config.n_layers:
+        raise ValueError(f"a student has fewer layers than its teacher's {model.config.n_layers}, not {n_layers}")
+    student = deepcopy(model)
+    chosen = torch.linspace(0, model.config.n_layers - 1, n_layers).round().int().tolist()
+    student.blocks = nn.ModuleList(student.blocks[i] for i in chosen)
+    student.config = replace(model.config, n_layers=n_layers)
+    return student
 
 
 def token_kl(p_logits: Tensor, q_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -35,5 +56,6 @@ def distillation_loss(
         soft_weight: from 0, labels alone, to 1, the teacher alone.
     """
     student, teacher, labels = student[mask], teacher.detach()[mask], labels[mask]  # (N, V), (N, V), (N,)
+    student = student.to(torch.promote_types(student.dtype, torch.float32))
     soft = temperature**2 * token_kl(teacher, student, temperature).mean()
     return soft_weight * soft + (1 - soft_weight) * F.cross_entropy(student, labels)

@@ -1,15 +1,19 @@
-"""Learn from pairs of a right and a wrong answer, both tried out by the model itself: DPO, or SimPO.
-从一对一错的回答对中学习，回答都由模型自己尝试得到：DPO 或 SimPO。
+"""Learn from pairs of a better and a worse answer, both tried out by the model itself: DPO, or SimPO.
+从一好一坏的回答对中学习，回答都由模型自己尝试得到：DPO 或 SimPO。
 
     python chapter_10_llm_modern_components/dpo.py    # on 2 CPU cores about 20 minutes
+    python chapter_10_llm_modern_components/dpo.py --preference right    # right answers, of all families
     python chapter_10_llm_modern_components/dpo.py --loss simpo
     python chapter_10_llm_modern_components/dpo.py --resume    # after an interruption, to the same numbers
 
-What is trained are LoRA adapters; without them the model is the reference.
+Fine-tuning has left the model of two minds whether to call its calculator where that helps. An answer that calls it is
+preferred. Measured are how often it does, of answers that are drawn, and what became of all else: the likeliest answers
+of all families, without a calculator. What is trained are LoRA adapters; without them the model is the reference.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -22,24 +26,25 @@ from tqdm import tqdm
 
 from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
-from chapter_10_llm_modern_components.answering import LONGEST_ANSWER
+from chapter_10_llm_modern_components.answering import LONGEST_ANSWER, Reply
 from chapter_10_llm_modern_components.data import STRIDE
-from chapter_10_llm_modern_components.grading import kl_to_reference
+from chapter_10_llm_modern_components.grading import answer_examples, has_called, kl_to_reference, mean
 from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share, without_adapters
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.preference import dpo_loss, simpo_loss
 from chapter_10_llm_modern_components.reward_model import pair_accuracy
 from chapter_10_llm_modern_components.rollouts import (
     Pair,
-    before_and_after,
     draw_questions,
     exact_match_by_family,
     find_pairs,
     logps_of,
+    right,
+    try_out,
 )
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
-from chapter_10_llm_modern_components.tasks import FAMILIES
+from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, Example, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_training_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
@@ -50,7 +55,7 @@ from utils.tables import final_lines
 from utils.timer import Timer
 
 CLIP_NORM = 1.0
-TINY = {"model_path": UNTRAINED, "max_steps": 4, "batch_size": 2, "n_questions": 4, "n_tries": 2, "n_tokens": 4}
+TINY = {"model_path": UNTRAINED, "max_steps": 4, "batch_size": 2, "n_questions": 8, "n_tries": 2, "n_tokens": 4}
 TINY |= {"save_every": 2, "n_test": 1, "rank": 2, "families": ["arithmetic", "reverse"]}
 
 
@@ -61,9 +66,14 @@ def main(argv: list[str] | None = None) -> None:
     pairs = make_pairs(args, writer)
     history, seconds = train(args, writer.model, pairs, config)
     round_to_half(writer.model)
-    before, _ = exact_match_by_family(replace(writer, model=reference), args.families, "test", args.n_test)
+    old = replace(writer, model=reference)
+    before, _ = exact_match_by_family(old, args.families, "test", args.n_test)
     after, replies = exact_match_by_family(writer, args.families, "test", args.n_test)
-    final = before_and_after(before, after)
+    final = {f"{name}_before": value for name, value in measure(args, old).items()} | measure(args, writer)
+    final |= {f"exact_match_before_{name}": value for name, value in before.items()}
+    final |= {f"exact_match_{name}": value for name, value in after.items()}
+    final |= {"exact_match_before": mean(list(before.values())), "exact_match": mean(list(after.values()))}
+    final["exact_match_lost"] = final["exact_match_before"] - final["exact_match"]
     final |= {"kl_to_reference": kl_to_reference(writer.model, reference, replies), "train_seconds": seconds}
     final |= {"pairs": len(pairs), "own_pairs": sum(pair.own for pair in pairs) / len(pairs)}
     final |= {"trained_share": trained_share(writer.model), "test_count": len(replies)}
@@ -79,7 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
     add_training_flags(parser, batch_size=32, lr=3e-4, max_steps=300)
     parser.add_argument("--model_path", type=Path, help="a checkpoint that can chat; None: the one that ships")
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES, help="of tasks to learn")
+    parser.add_argument(
+        "--families", nargs="+", default=list(LEARNED), choices=FAMILIES, help="whose questions are asked"
+    )
+    what = "calls: of the calculator, where it helps; right: right answers"
+    parser.add_argument("--preference", default="calls", choices=["calls", "right"], help=what)
     parser.add_argument("--loss", default="dpo", choices=["dpo", "simpo"], help="simpo: without a reference")
     parser.add_argument("--beta", type=amount, help="what moving away costs; None: 0.1 with dpo, 2 with simpo")
     parser.add_argument("--margin", type=amount, default=1.0, help="of simpo: by how much the right answer should lead")
@@ -95,18 +109,42 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def make_pairs(args: argparse.Namespace, writer: Writer) -> list[Pair]:
-    """Return the pairs; the same ones each time, so that an interrupted run goes on with them.
+    """Return the pairs; the same ones each time, so that an interrupted run goes on with them."""
+    generator = torch.Generator().manual_seed(args.seed)
+    examples = asked(args.preference, draw_questions(args.families, "train", args.n_questions, generator))
+    options = args.n_tries, args.n_tokens, Sampler(args.temperature), generator
+    preferred, calculator = preference(args.preference, writer)
+    return find_pairs(writer.model, writer.tokenizer, examples, *options, preferred, calculator)
+
+
+def asked(name: str, examples: list[Example]) -> list[Example]:
+    """Return the questions in which a preference shows: for "calls" those where a calculator helps.
 
     Raises:
-        UserError: every answer was right.
+        UserError: there are none.
     """
-    generator = torch.Generator().manual_seed(args.seed)
-    examples = draw_questions(args.families, "train", args.n_questions, generator)
-    sampler = Sampler(args.temperature)
-    pairs = find_pairs(writer.model, writer.tokenizer, examples, args.n_tries, args.n_tokens, sampler, generator)
-    if not pairs:
-        raise UserError("every answer was right: with a higher --temperature or other --families there may be pairs")
-    return pairs
+    found = [example for example in examples if example.expression] if name == "calls" else examples
+    if not found:
+        raise UserError("in none of --families a calculator helps: add arithmetic, or --preference right")
+    return found
+
+
+def preference(name: str, writer: Writer) -> tuple[Callable[[Example, Reply], bool], bool]:
+    """Return what tells whether a reply is preferred, and whether the model has a calculator."""
+    if name == "right":
+        return right, False
+    return lambda example, reply: has_called(writer.tokenizer, reply), True
+
+
+def measure(args: argparse.Namespace, writer: Writer) -> dict[str, float]:
+    """Return how often drawn answers to test questions are preferred, and how often the likeliest are right there."""
+    examples = asked(args.preference, example_set(args.families, "test", args.n_test))
+    preferred, calculator = preference(args.preference, writer)
+    options = args.n_tokens, Sampler(args.temperature), torch.Generator().manual_seed(args.seed)
+    replies = try_out(writer.model, writer.tokenizer, examples, 1, *options, calculator)
+    _, hits = answer_examples(writer.model, writer.tokenizer, examples, calculator)
+    found = {"preferred": mean([preferred(*pair) for pair in zip(examples, replies, strict=True)])}
+    return found | {"exact_match_asked": mean(hits), "preferred_count": len(examples)}
 
 
 def train(

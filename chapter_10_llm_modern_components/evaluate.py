@@ -4,6 +4,7 @@
     python chapter_10_llm_modern_components/evaluate.py    # the fine-tuned model that ships: on 2 CPU cores minutes
     python chapter_10_llm_modern_components/evaluate.py --split unseen --families composition    # unseen pairs of steps
     python chapter_10_llm_modern_components/evaluate.py --calculator --families arithmetic units word_problem
+    python chapter_10_llm_modern_components/evaluate.py --quantize int4    # how much does it still know?
 """
 
 import argparse
@@ -26,8 +27,9 @@ from chapter_10_llm_modern_components.grading import (
     several_answers,
 )
 from chapter_10_llm_modern_components.measuring import bits_per_byte
+from chapter_10_llm_modern_components.quantization import FORMATS
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_chat, load_reward_model
 from chapter_10_llm_modern_components.tasks import FAMILIES, SPLITS, Example, example_set, majority_baseline
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser
 from utils.errors import UserError
@@ -42,9 +44,10 @@ N_SHOWN = 5  # wrong answers that are printed
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     families = chosen_families(args.families, args.split)
-    writer = load_chat(args.model_path, args.device, args.adapter)
+    writer = load_chat(args.model_path, args.device, args.adapter, args.quantize)
     reference = load_reference(args.reference, writer, args.device)
-    check_length(args.length, writer)
+    judge = load_reward_model(args.judge, load_chat(args.model_path, args.device).model) if args.judge else None
+    check_fits("--length", args.length, writer.model)
     examples = example_set(families, args.split, args.count, args.seed)
 
     replies, right = answer_examples(writer.model, writer.tokenizer, examples, args.calculator)
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     final |= {"test_count": len(examples), "calibration_error": error, "calibration": bins}
     if args.n:
         sampler, generator = Sampler(args.temperature), torch.Generator().manual_seed(args.seed)
-        found = several_answers(writer.model, writer.tokenizer, examples, args.n, sampler, generator)
+        found = several_answers(writer.model, writer.tokenizer, examples, args.n, sampler, generator, judge)
         final |= found | {"n": args.n, "temperature": args.temperature}
     if reference:
         final["kl_to_reference"] = kl_to_reference(writer.model, reference.model, replies)
@@ -74,7 +77,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_output_flags(parser)
     add_data_flag(parser)
     parser.add_argument("--model_path", type=Path, help="a model that answers; None: the fine-tuned one that ships")
-    parser.add_argument("--adapter", type=Path, help="what sft.py --lora has made of it")
+    parser.add_argument("--adapter", type=Path, help="what adapt.py, dpo.py or grpo.py has made of it")
+    parser.add_argument(
+        "--quantize", default="none", choices=["none", *FORMATS], help="round the model's weights to it"
+    )
+    parser.add_argument("--judge", type=Path, help="what reward.py has made of the model: it picks one of n answers")
     parser.add_argument("--reference", type=Path, help="the model that it was made of, to see how far it has moved")
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), help="tasks to ask for; None: all")
     parser.add_argument(
@@ -121,13 +128,6 @@ def load_reference(path: Path | None, writer: Writer, device: torch.device) -> W
     if reference.tokenizer.tokens != writer.tokenizer.tokens:
         raise UserError(f"--reference {path} has other tokens than the model")
     return reference
-
-
-def check_length(length: int, writer: Writer) -> None:
-    """Raise a UserError unless the model can read windows of this length."""
-    longest = writer.model.config.max_length
-    if length > longest:
-        raise UserError(f"--length {length} is more than the {longest} tokens of the model's context")
 
 
 def family_rows(found: dict[str, float], guesses: dict[str, float]) -> list[dict]:

@@ -3,7 +3,7 @@
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from chapter_10_llm_modern_components.answering import Reply, answer
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import as_chat, encode_prompt
+from chapter_10_llm_modern_components.chat_format import CALL, as_chat, encode_prompt
 from chapter_10_llm_modern_components.log_probabilities import sequence_logps
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.packing import Text, pad
+from chapter_10_llm_modern_components.reward_model import RewardModel
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.tasks import Example, is_right
 from utils.evaluating import evaluating
@@ -36,6 +37,11 @@ def answer_examples(
     """Return the likeliest replies, token by token, and which of them are right."""
     replies = answer(model, tokenizer, question_prompts(tokenizer, examples, calculator), GREEDY)
     return replies, [is_right(*pair) for pair in zip(examples, (reply.text for reply in replies), strict=True)]
+
+
+def has_called(tokenizer: ByteTokenizer, reply: Reply) -> bool:
+    """Tell whether the calculator was asked."""
+    return tokenizer.special[CALL] in reply.tokens.ids  # a user cannot type it
 
 
 def by_family(examples: Sequence[Example], right: Sequence[float]) -> dict[str, float]:
@@ -64,22 +70,39 @@ def several_answers(
     n: int,
     sampler: Sampler,
     generator: torch.Generator | None = None,
+    judge: RewardModel | None = None,
 ) -> dict[str, float]:
     """Draw n answers to each question; return how often one is right, how often the most frequent is, and their mean.
 
     The first is what a judge who knows the truth could pick (best of n), the second needs no judge (Wang et al. 2022,
-    self-consistency). Of answers that are equally frequent the one that came first is taken.
+    self-consistency). Of answers that are equally frequent the one that came first is taken. With a judge also how
+    often the one is right that has most reward.
     """
     prompts = [prompt for prompt in question_prompts(tokenizer, examples) for _ in range(n)]
-    texts = [reply.text for reply in answer(model, tokenizer, prompts, sampler, generator)]
-    best, majority, single = [], [], []
+    replies = answer(model, tokenizer, prompts, sampler, generator)
+    rewards = rewards_of_texts(judge, [reply.tokens for reply in replies]) if judge else []
+    found: dict[str, list[float]] = defaultdict(list)
     for i, example in enumerate(examples):
-        own = [text.strip() for text in texts[n * i : n * (i + 1)]]
+        mine = slice(n * i, n * (i + 1))
+        own = [reply.text.strip() for reply in replies[mine]]
         right = [is_right(example, text) for text in own]
-        best.append(any(right))
-        majority.append(is_right(example, Counter(own).most_common(1)[0][0]))
-        single.append(mean(right))
-    return {"best_of_n": mean(best), "majority_of_n": mean(majority), "one_of_n": mean(single)}
+        found["best_of_n"].append(any(right))
+        found["majority_of_n"].append(is_right(example, Counter(own).most_common(1)[0][0]))
+        found["one_of_n"].append(mean(right))
+        if judge:
+            found["judge_of_n"].append(right[max(range(n), key=rewards[mine].__getitem__)])
+    return {name: mean(values) for name, values in found.items()}
+
+
+@torch.no_grad()
+def rewards_of_texts(judge: RewardModel, texts: Sequence[Text]) -> list[float]:
+    """Return the judge's reward of each text."""
+    found = [0.0] * len(texts)
+    for rows, ids, _ in batches(texts, judge.head.weight.device):
+        lengths = torch.tensor([len(texts[i].ids) for i in rows], device=ids.device)
+        for i, reward in zip(rows, judge(ids, lengths).tolist(), strict=True):
+            found[i] = reward
+    return found
 
 
 def batches(texts: Sequence[Text], device: torch.device) -> Iterator[tuple[list[int], Tensor, Tensor]]:

@@ -41,6 +41,12 @@ def bits_per_byte(model: LanguageModel, tokenizer: ByteTokenizer, documents: Seq
     return nats / math.log(2) / n_bytes
 
 
+def perplexity(bits: float, tokenizer: ByteTokenizer, documents: Sequence[str]) -> float:
+    """Return what so many bits a byte of these documents are as a perplexity: among how many tokens a guess is made."""
+    n_tokens = sum(len(tokenizer.encode(document)) for document in documents)
+    return 2 ** (bits * sum(len(utf8(document)) for document in documents) / n_tokens)
+
+
 def mean_loss(model: LanguageModel, texts: Sequence[Tensor], length: int) -> float:
     """Return the loss (nats a token) on the tokens (N,) of all texts but the first of each, in the same windows."""
     losses = [text_loss(model, ids, length, max(1, length // 2)) * (len(ids) - 1) for ids in texts]

@@ -77,10 +77,17 @@ def kl_k3(logps: Tensor, reference_logps: Tensor) -> Tensor:
     """Return r - 1 - log r with r = p_reference / p, (B, T): on average KL(p || p_reference), and never negative.
 
     For tokens drawn from p (Schulman 2020, http://joschu.net/blog/kl-approx.html). -log r alone has the same mean, but
-    a wider spread, as half of its values are negative.
+    a wider spread, as half of its values are negative. As a part of a loss its gradient is not that of this KL, for the
+    tokens' own chances depend on p as well: it is on average the gradient of the other one, KL(p_reference || p).
     """
     log_ratio = reference_logps - logps
     return log_ratio.exp() - 1 - log_ratio
+
+
+def token_entropy(logits: Tensor) -> Tensor:
+    """Return the entropy (...) in nats of the distributions of logits (..., V): at 0 there is nothing left to try."""
+    logps = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+    return -(logps.exp() * logps).sum(dim=-1)
 
 
 # ---- one number for the batch ----

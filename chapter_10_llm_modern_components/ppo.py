@@ -1,17 +1,19 @@
 """Let stories end well: PPO with a value head, and chapter 6's sentiment classifier as the judge.
 让故事有好结局：带价值头的 PPO，由第 6 章的情感分类器打分。
 
-    python chapter_10_llm_modern_components/ppo.py    # on 2 CPU cores about an hour
-    python chapter_10_llm_modern_components/ppo.py --kl_target 1000    # hardly held back: what then pleases the judge?
+    python chapter_10_llm_modern_components/ppo.py    # on 2 CPU cores about two hours
+    python chapter_10_llm_modern_components/ppo.py --arms bounded    # only the run that is held back: an hour
     python chapter_10_llm_modern_components/ppo.py --resume    # after an interruption, to the same numbers
 
 A step lets the model go on from beginnings in books that it was trained on, and has each ending judged. Moving away
-from the reference costs, and the price follows how far the policy has moved. It is measured on held-out books.
+from the reference costs, and the price follows how far the policy has moved; a second run is free to move: what then
+pleases the judge? Both are measured on held-out books.
 """
 
 import argparse
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,12 +39,12 @@ from chapter_10_llm_modern_components.policy import (
     whiten,
 )
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_learner
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_learner
 from chapter_10_llm_modern_components.story_endings import Judge, beginnings, load_judge, write_endings
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
-from utils.errors import UserError, check_finite
+from utils.errors import check_finite
 from utils.file_io_util import atomic_write
 from utils.results import write_results
 from utils.seed import set_seed
@@ -50,6 +52,7 @@ from utils.tables import final_lines
 from utils.timer import Timer
 
 CLIP_NORM = 1.0
+ARMS = "bounded", "free"
 N_SHOWN = 10  # endings that are written
 TINY = {"model_path": UNTRAINED, "corpus": "toy", "max_steps": 3, "batch_size": 4, "n_prompt": 3, "n_tokens": 4}
 TINY |= {"save_every": 2, "n_test": 4, "rank": 2}
@@ -58,27 +61,32 @@ TINY |= {"save_every": 2, "n_test": 4, "rank": 2}
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer, judge = load_learner(args.model_path, args.device), load_judge(args.device)
-    check_length(args.n_prompt + args.n_tokens, writer)
-    reference = deepcopy(writer.model)
+    check_fits("--n_prompt and --n_tokens together are", args.n_prompt + args.n_tokens, writer.model)
+    for arm in () if args.resume else args.arms:
+        (args.out_dir / f"state_{arm}.pth").unlink(missing_ok=True)  # an older run's
     corpus, config = load_corpus(args.corpus, args.data_root), LoRAConfig(args.rank, args.alpha)
     prompts = beginnings(writer.tokenizer, corpus.train, args.n_prompt)
     tested = beginnings(writer.tokenizer, corpus.held_out, args.n_prompt)
     chosen = torch.randperm(len(tested), generator=torch.Generator().manual_seed(0))[: args.n_test].tolist()
     tested = [tested[i] for i in chosen]
-    before, _ = measure(args, writer, reference, judge, tested)
-    history, seconds = train(args, writer, judge, prompts, config)
-    round_to_half(writer.model)
-    after, texts = measure(args, writer, reference, judge, tested)
-    final = {f"{name}_before": value for name, value in before.items()} | after
+    before, _ = measure(args, writer, writer.model, judge, tested)
+    final, history = {f"{name}_before": value for name, value in before.items()}, []
+    for arm in args.arms:
+        learner = replace(writer, model=deepcopy(writer.model))
+        steps, seconds = train(args, learner, judge, prompts, config, arm)
+        round_to_half(learner.model)
+        after, texts = measure(args, learner, writer.model, judge, tested)
+        after |= {"gain": after["score"] - before["score"], "train_seconds": seconds, "beta": steps[-1]["beta"]}
+        final |= {f"{name}_{arm}": value for name, value in after.items()}
+        history += [{"arm": arm} | row for row in steps]
+        weights = {name: tensor.detach().half() for name, tensor in adapter_state(learner.model).items()}
+        write_model(args.out_dir / f"ppo_{arm}.pth", weights, config, after)
+        with atomic_write(args.out_dir / f"endings_{arm}.txt") as temporary:
+            temporary.write_text("\n".join(texts[:N_SHOWN]), encoding="utf-8")
     final |= {"split": f"beginnings of {args.n_prompt} tokens from held-out documents", "test_count": len(tested)}
-    final |= {"train_seconds": seconds, "beta": history[-1]["beta"]}
-    weights = {name: tensor.detach().half() for name, tensor in adapter_state(writer.model).items()}
-    write_model(args.out_dir / "ppo.pth", weights, config, after)
-    with atomic_write(args.out_dir / "endings.txt") as temporary:
-        temporary.write_text("\n".join(texts[:N_SHOWN]), encoding="utf-8")
     write_results(args.out_dir / "ppo.json", args, final, history)
     print(*final_lines(final), sep="\n")
-    print(f"written to {args.out_dir}: ppo.pth, ppo.json, endings.txt")
+    print(f"written to {args.out_dir}: ppo.json, and of each of {', '.join(args.arms)} ppo_ARM.pth and endings_ARM.txt")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,6 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_flag(parser)
     parser.add_argument("--model_path", type=Path, help="a checkpoint that writes stories; None: the one that ships")
     parser.add_argument("--corpus", default="stories", choices=["stories", "toy"], help="where beginnings are from")
+    what = "bounded: moving away costs what holds it near --kl_target; free: nothing"
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, help=what)
     parser.add_argument("--n_prompt", type=positive, default=16, help="tokens of a beginning")
     parser.add_argument("--n_tokens", type=positive, default=32, help="tokens of an ending")
     parser.add_argument("--n_updates", type=positive, default=4, help="steps of the optimizer with the same endings")
@@ -99,13 +109,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_every", type=positive, default=10, help="steps between saved states")
     parser.add_argument("--n_test", type=positive, default=200, help="held-out beginnings to measure on")
     return parser
-
-
-def check_length(length: int, writer: Writer) -> None:
-    """Raise a UserError unless the model can read so many tokens."""
-    longest = writer.model.config.max_length
-    if length > longest:
-        raise UserError(f"--n_prompt and --n_tokens together are {length}, and the model's context {longest}")
 
 
 class Beta:
@@ -122,17 +125,19 @@ class Beta:
 
 
 def train(
-    args: argparse.Namespace, writer: Writer, judge: Judge, prompts: list[list[int]], config: LoRAConfig
+    args: argparse.Namespace, writer: Writer, judge: Judge, prompts: list[list[int]], config: LoRAConfig, arm: str
 ) -> tuple[list[dict], float]:
     """Add adapters and a value head, train them, save the state every so many steps; return history and seconds."""
-    timer, beta = Timer(), Beta(args.beta)
+    timer, beta = Timer(), Beta(args.beta if arm == "bounded" else 0.0)
     set_seed(args.seed)
     add_lora_(writer.model, config)
     model = ActorCritic(writer.model).to(args.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=args.lr, weight_decay=0.0)
-    parts, path = {"model": model, "optimizer": optimizer, "timer": timer, "beta": beta}, args.out_dir / "state.pth"
-    done, history = load_state(path, args.flags, parts) if args.resume else (0, [])
+    parts = {"model": model, "optimizer": optimizer, "timer": timer, "beta": beta}
+    path = args.out_dir / f"state_{arm}.pth"
+    resume = args.resume and (path.exists() or arm == args.arms[0])  # the second may not have begun
+    done, history = load_state(path, args.flags, parts) if resume else (0, [])
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
         # batch: beginnings, and the model's endings; the step's number alone tells which
         generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
@@ -190,7 +195,7 @@ def measure(
     """Return figures on endings from held-out beginnings, and beginnings with endings."""
     generator = torch.Generator().manual_seed(args.seed)
     ids, mask, endings = write_endings(writer, prompts, args.n_tokens, Sampler(), generator)
-    ours, theirs = (token_logps(model(ids), ids).double() for model in (writer.model, reference))
+    ours, theirs = (token_logps(model(ids), ids) for model in (writer.model, reference))
     words = [word for ending in endings for word in ending.split()]
     found = {
         "score": judge.scores(endings).mean().item(),

@@ -26,10 +26,9 @@ from chapter_10_llm_modern_components.linear_layers import PROJECTIONS
 from chapter_10_llm_modern_components.measuring import mean_loss
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.quantization import FORMATS, quantize_, stored_bytes
-from chapter_10_llm_modern_components.shipped import UNTRAINED, load_writer
+from chapter_10_llm_modern_components.shipped import UNTRAINED, check_fits, load_writer
 from utils.checkpoint import round_to_half
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser
-from utils.errors import UserError
 from utils.results import write_results
 from utils.tables import aligned
 from utils.timer import compare_times
@@ -41,8 +40,7 @@ TINY |= {"rounds": 1}
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer = load_writer(args.model_path, args.device)
-    if args.length > writer.model.config.max_length:
-        raise UserError(f"--length {args.length} is more than the model's context, {writer.model.config.max_length}")
+    check_fits("--length", args.length, writer.model)
     round_to_half(writer.model)
     models = {"float16": writer.model} | {
         name: quantized(writer.model, *setting) for name, setting in settings(args.group_sizes).items()
@@ -58,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         loss = mean_loss(model, texts, args.length)
         difference = projections(model) - original
         row = {"format": name, "bytes": stored_bytes(model), "loss": loss, "perplexity": math.exp(loss)}
+        row["cost"] = row["perplexity"] / (rows or [row])[0]["perplexity"] - 1  # a share of the original's perplexity
         row["relative_error"] = (difference.norm() / original.norm()).item()
         rows.append(row | {"tokens_per_second": speeds[name]})
     final = {f"{key}_{row['format']}": row[key] for row in rows for key in row if key != "format"}

@@ -23,25 +23,24 @@ from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
 from chapter_10_llm_modern_components.answering import LONGEST_ANSWER
 from chapter_10_llm_modern_components.data import STRIDE
-from chapter_10_llm_modern_components.grading import mean
+from chapter_10_llm_modern_components.grading import mean, rewards_of_texts
 from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share
 from chapter_10_llm_modern_components.packing import Text, pad
 from chapter_10_llm_modern_components.reward_model import RewardModel, bradley_terry_loss, pair_accuracy
 from chapter_10_llm_modern_components.rollouts import Pair, draw_questions, find_pairs, try_out
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
-from chapter_10_llm_modern_components.tasks import FAMILIES, example_set, is_right
+from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set, is_right
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_training_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
-from utils.errors import UserError, check_finite
+from utils.errors import check_finite
 from utils.results import write_results
 from utils.seed import set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
 CLIP_NORM = 1.0
-AT_ONCE = 64  # texts that are judged together
 TINY = {"model_path": UNTRAINED, "max_steps": 4, "batch_size": 2, "n_questions": 4, "n_tries": 2, "n_tokens": 4}
 TINY |= {"save_every": 2, "n_test": 2, "rank": 2, "families": ["arithmetic", "reverse"]}
 
@@ -53,8 +52,6 @@ def main(argv: list[str] | None = None) -> None:
     examples = draw_questions(args.families, "train", args.n_questions, generator)
     options = args.n_tries, args.n_tokens, Sampler(args.temperature), generator
     pairs = find_pairs(writer.model, writer.tokenizer, examples, *options)
-    if not pairs:
-        raise UserError("every answer was right: with a higher --temperature or other --families there may be pairs")
     model = RewardModel(deepcopy(writer.model)).to(args.device)
     config = LoRAConfig(args.rank, args.alpha)
     add_lora_(model, config)
@@ -76,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
     add_training_flags(parser, batch_size=32, lr=3e-4, max_steps=400)
     parser.add_argument("--model_path", type=Path, help="a checkpoint that can chat; None: the one that ships")
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES, help="of tasks to judge")
+    parser.add_argument("--families", nargs="+", default=list(LEARNED), choices=FAMILIES, help="of tasks to judge")
     parser.add_argument("--n_questions", type=positive, default=4000, help="on which right and wrong answers are tried")
     parser.add_argument("--n_tries", type=positive, default=8, help="answers to each question")
     parser.add_argument("--n_tokens", type=positive, default=LONGEST_ANSWER, help="of an answer at most")
@@ -136,14 +133,12 @@ def rewards_of(model: RewardModel, texts: list[Text], device: torch.device) -> T
     return model(ids.to(device), lengths.to(device))
 
 
-@torch.no_grad()
 def measure(args: argparse.Namespace, writer: Writer, model: RewardModel) -> dict:
     """Return how often the judge prefers a right reply to a wrong one, and how good the replies are that it picks."""
     examples = example_set(args.families, "test", args.n_test)
     generator, sampler = torch.Generator().manual_seed(args.seed), Sampler(args.temperature)
     replies = try_out(writer.model, writer.tokenizer, examples, args.n_tries, args.n_tokens, sampler, generator)
-    parts = [replies[i : i + AT_ONCE] for i in range(0, len(replies), AT_ONCE)]
-    rewards = torch.cat([rewards_of(model, [reply.tokens for reply in part], args.device).cpu() for part in parts])
+    rewards = torch.tensor(rewards_of_texts(model, [reply.tokens for reply in replies]))
     right = torch.tensor([is_right(examples[i // args.n_tries], reply.text) for i, reply in enumerate(replies)])
     rewards, right = rewards.view(-1, args.n_tries), right.view(-1, args.n_tries)  # (N, G)
     pairs = [torch.cartesian_prod(r[ok], r[~ok]) for r, ok in zip(rewards, right, strict=True) if ok.any() > ok.all()]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from chapter_10_llm_modern_components.lora import AdaptedModel
 from chapter_10_llm_modern_components.model import LanguageModel
 
 
@@ -28,6 +29,15 @@ class RewardModel(nn.Module):
         return self.head(last).squeeze(-1)
 
 
+class AdaptedJudge(AdaptedModel):
+    """What a judge's file is read into: adapters of the decoder, and the head's weights."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        head = state["head.weight"]
+        super().load_state_dict({name: tensor for name, tensor in state.items() if name != "head.weight"})
+        self.model.head.load_state_dict({"weight": head})
+
+
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float = 0.0) -> Tensor:
     """Return the mean of -log sigmoid(chosen - rejected - margin) over pairs (N,), () (Bradley & Terry 1952).
 
@@ -39,4 +49,4 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float = 0.0) ->
 
 def pair_accuracy(chosen: Tensor, rejected: Tensor) -> float:
     """Return the share of pairs (N,) in which the chosen one has more reward; a tie is half a hit, as a guess is."""
-    return ((chosen > rejected).double() + (chosen == rejected).double() / 2).mean().item()
+    return ((chosen > rejected).float() + (chosen == rejected).float() / 2).mean().item()

@@ -2,7 +2,7 @@
 模型对每道题的多次尝试：有对有错；以及由一对一错组成的偏好对。
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from chapter_10_llm_modern_components.answering import Reply, answer
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
-from chapter_10_llm_modern_components.grading import answer_examples, by_family, mean, question_prompts
+from chapter_10_llm_modern_components.grading import answer_examples, by_family, question_prompts
 from chapter_10_llm_modern_components.log_probabilities import token_logps
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.packing import Text, pad
@@ -31,11 +31,15 @@ class Rollouts(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two conversations that begin alike and end in a right reply and in a wrong one."""
+    """Two conversations that begin alike and end in a reply that is preferred and in one that is not."""
 
     chosen: Text
     rejected: Text
-    own: bool  # the right reply is the model's own, too
+    own: bool  # the preferred reply is the model's own, too
+
+
+def right(example: Example, reply: Reply) -> bool:
+    return is_right(example, reply.text)
 
 
 def draw_questions(families: Sequence[str], split: str, count: int, generator: torch.Generator) -> list[Example]:
@@ -52,13 +56,14 @@ def try_out(
     n_tokens: int,
     sampler: Sampler,
     generator: torch.Generator,
+    calculator: bool = False,
 ) -> list[Reply]:
     """Return `n_tries` replies to each question, of at most `n_tokens` tokens, or as many as fit into the context.
 
     Raises:
         UserError: a question alone fills it.
     """
-    prompts = [prompt for prompt in question_prompts(tokenizer, examples) for _ in range(n_tries)]
+    prompts = [prompt for prompt in question_prompts(tokenizer, examples, calculator) for _ in range(n_tries)]
     room = model.config.max_length - max(map(len, prompts))
     if room < 1:
         raise UserError(f"a question fills the {model.config.max_length} tokens of the model's context")
@@ -76,11 +81,11 @@ def roll_out(
 ) -> Rollouts:
     """Return replies with their rewards, which a program can tell: 1 for a right one, 0 for a wrong one."""
     replies = try_out(model, tokenizer, examples, n_tries, n_tokens, sampler, generator)
-    right = [is_right(examples[i // n_tries], reply.text) for i, reply in enumerate(replies)]
+    rewards = [float(right(examples[i // n_tries], reply)) for i, reply in enumerate(replies)]
     ids, chosen = pad([reply.tokens for reply in replies])
     device = model.head.weight.device
-    rewards = torch.tensor(right, dtype=torch.float32).view(len(examples), n_tries)
-    return Rollouts(ids.to(device), chosen[:, 1:].to(device), rewards.to(device), replies)
+    rewards = torch.tensor(rewards, device=device).view(len(examples), n_tries)
+    return Rollouts(ids.to(device), chosen[:, 1:].to(device), rewards, replies)
 
 
 def find_pairs(
@@ -91,18 +96,26 @@ def find_pairs(
     n_tokens: int,
     sampler: Sampler,
     generator: torch.Generator,
+    preferred: Callable[[Example, Reply], bool] = right,
+    calculator: bool = False,
 ) -> list[Pair]:
-    """Return for each question that is answered wrong at least once the first wrong reply beside the first right one.
+    """Return for each question the first reply that is not preferred, if there is one, beside the first that is.
 
-    Where none is right, the true answer stands in for it: a reply that the model would perhaps never give.
+    Where none is, the true answer stands in for it: a reply that the model would perhaps never give.
+
+    Raises:
+        UserError: every reply is preferred.
     """
-    replies, pairs = try_out(model, tokenizer, examples, n_tries, n_tokens, sampler, generator), []
+    replies = try_out(model, tokenizer, examples, n_tries, n_tokens, sampler, generator, calculator)
+    pairs = []
     for i, example in enumerate(examples):
         own = replies[n_tries * i : n_tries * (i + 1)]
-        right, wrong = ([r.tokens for r in own if is_right(example, r.text) == side] for side in (True, False))
-        if wrong:
-            truth = encode_chat(tokenizer, as_chat(example))
-            pairs.append(Pair(right[0] if right else truth, wrong[0], bool(right)))
+        good, bad = ([r.tokens for r in own if preferred(example, r) == side] for side in (True, False))
+        if bad:
+            truth = encode_chat(tokenizer, as_chat(example, calculator))
+            pairs.append(Pair(good[0] if good else truth, bad[0], bool(good)))
+    if not pairs:
+        raise UserError("every reply was good: with a higher --temperature or other --families there may be pairs")
     return pairs
 
 
@@ -113,13 +126,6 @@ def exact_match_by_family(
     examples = example_set(families, split, count)
     replies, right = answer_examples(writer.model, writer.tokenizer, examples)
     return by_family(examples, right), replies
-
-
-def before_and_after(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """Return the exact match of each family and its mean, before a training and after it, as results have them."""
-    found = {f"exact_match_before_{name}": value for name, value in before.items()}
-    found |= {f"exact_match_{name}": value for name, value in after.items()}
-    return found | {"exact_match_before": mean(list(before.values())), "exact_match": mean(list(after.values()))}
 
 
 def logps_of(model: LanguageModel, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:

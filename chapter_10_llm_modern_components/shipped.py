@@ -14,6 +14,8 @@ from chapter_10_llm_modern_components.hf_compat import read_folder
 from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
 from chapter_10_llm_modern_components.lora import AdaptedModel, LoRAConfig, merge_
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
+from chapter_10_llm_modern_components.quantization import quantize_
+from chapter_10_llm_modern_components.reward_model import AdaptedJudge, RewardModel
 from utils.checkpoint import load_model, read_model
 from utils.errors import UserError
 
@@ -55,8 +57,13 @@ def load_writer(path: Path | None, device: torch.device) -> Writer:
     return writer
 
 
-def load_chat(path: Path | None, device: torch.device, adapter: Path | None = None) -> Writer:
-    """Return a model that answers, with an adapter that sft.py --lora has made if there is one; None: what ships.
+def load_chat(
+    path: Path | None, device: torch.device, adapter: Path | None = None, number_format: str = "none"
+) -> Writer:
+    """Return a model that answers, None: what ships; with an adapter that a script has trained, if there is one.
+
+    Args:
+        number_format: one of `FORMATS`, to which the weights below the adapter are rounded, or "none".
 
     Raises:
         UserError: as `load_writer`; or it has no tokens for the turns of a conversation; or the adapter is another's.
@@ -66,9 +73,12 @@ def load_chat(path: Path | None, device: torch.device, adapter: Path | None = No
         raise UserError(f"{path}: no such file; chapter_10_llm_modern_components/sft.py makes a model that answers")
     writer = load_writer(path, device)
     check_chat_tokens(writer)
+    if number_format != "none":
+        quantize_(writer.model, number_format)
     if adapter is not None:
         load_adapter(adapter, writer.model)
-        merge_(writer.model)
+        if number_format == "none":
+            merge_(writer.model)
     return writer
 
 
@@ -76,6 +86,13 @@ def check_chat_tokens(writer: Writer) -> None:
     """Raise a UserError unless the tokenizer has the tokens of a conversation."""
     if missing := sorted(set(CHAT_TOKENS) - writer.tokenizer.special.keys()):
         raise UserError(f"the model has no token {' '.join(missing)}, without which there is no conversation")
+
+
+def check_fits(what: str, n_tokens: int, model: LanguageModel) -> None:
+    """Raise a UserError unless the model can read so many tokens; `what` is the flag that asks for them."""
+    longest = model.config.max_length
+    if n_tokens > longest:
+        raise UserError(f"{what} {n_tokens} is more than the {longest} tokens of the model's context")
 
 
 def load_learner(path: Path | None, device: torch.device) -> Writer:
@@ -101,9 +118,20 @@ def load_adapter(path: Path, model: LanguageModel) -> dict:
     return read_model(path, lambda config: AdaptedModel(model, LoRAConfig(**config)))[1]
 
 
+def load_reward_model(path: Path, decoder: LanguageModel) -> RewardModel:
+    """Return the judge at `path`, which reward.py has made of a model that answers, and that now is a part of it.
+
+    Raises:
+        UserError: the file is missing, damaged, or another model's.
+    """
+    judge = RewardModel(decoder)
+    read_model(path, lambda config: AdaptedJudge(judge, LoRAConfig(**config)))
+    return judge.eval()
+
+
 def untrained(device: torch.device) -> Writer:
     tokenizer = ByteTokenizer([(116, 104), (256, 101)], [ENDS[0], *CHAT_TOKENS])  # th, the
-    config = ModelConfig(len(tokenizer), d_model=8, n_layers=1, n_heads=2, d_ff=8, max_length=400)
+    config = ModelConfig(len(tokenizer), d_model=8, n_layers=2, n_heads=2, d_ff=8, max_length=400)
     return Writer(LanguageModel(config).to(device).eval(), tokenizer, [])
 
 

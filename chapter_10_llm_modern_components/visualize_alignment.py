@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chapter_10_llm_modern_components.figures import rewards, tuning
+from chapter_10_llm_modern_components.figures import rewards, sides, tuning
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
@@ -27,12 +27,15 @@ PICTURES = {
     "groups": rewards.groups,
     "tilt": rewards.tilt,
     "doubts": rewards.doubts,
+    "stages": sides.stages,
 }
 
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run={})
-    histories = {path.stem: read_history(path) for path in args.results or ()}
+    histories: dict[str, list[dict]] = {}
+    for path in args.results or ():
+        histories |= read_histories(path)
     figures = {name: draw() for name, draw in PICTURES.items()}
     if histories:
         figures["curves"] = rewards.training_curves(histories, common_columns(histories))
@@ -47,16 +50,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_history(path: Path) -> list[dict]:
-    """Return the history of a results file.
+def read_histories(path: Path) -> dict[str, list[dict]]:
+    """Return the history of each training in a results file, by the file's name and the training's arm or seed.
 
     Raises:
         UserError: it is missing, or no such file.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["history"]
+        found: dict[str, list[dict]] = {}
+        for row in rows:
+            words = [path.stem, *(f"{kind} {row[kind]}" for kind in ("arm", "seed") if kind in row)]
+            found.setdefault(", ".join(words), []).append(row)
         if rows and all(isinstance(row["step"], int) for row in rows):
-            return rows
+            return found
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (KeyError, TypeError, ValueError) as error:

@@ -24,6 +24,7 @@ LABELS = {  # of the columns of a history
     "reward": "share of right answers",
     "length": "tokens an answer",
     "mixed_groups": "share of groups with both",
+    "entropy": "entropy (nats a token)",
     "kl": "KL to the reference (nats)",
     "score": "judge's score (log-odds)",
     "pair_accuracy": "pair accuracy",

@@ -10,7 +10,7 @@ from chapter_07_attention_mechanism.figures.cells import DARK, GREY, blank, tint
 from chapter_10_llm_modern_components.figures import CHANCE, LEARNED, READ
 from chapter_10_llm_modern_components.lora import LoRALinear
 from chapter_10_llm_modern_components.quantization import int4_levels, nf4_levels
-from utils.plotting import new_figure
+from utils.plotting import COLOURS, new_figure
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -69,6 +69,23 @@ def lora() -> Figure:
     for i, line in enumerate(lines):
         write(axes, 10.5, 4.9 - 0.9 * i, line, ha="left", fontsize=10)
     write(axes, 10.5, 1.9, f"y = ({total[0]:g}, {total[1]:g})", ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def adaptation(before: tuple[float, float], after: dict[str, tuple[float, float]]) -> Figure:
+    """What a model knew and still knows, against what it has learned anew: an arrow from before for each way to learn.
+
+    Args:
+        before: exact match on the old tasks, and on the new ones.
+        after: the same for each way.
+    """
+    figure, axes = new_figure(5.2, 4.2)
+    axes.plot(*before, "o", color=GREY, markersize=8, label="before")
+    for (name, end), colour in zip(after.items(), COLOURS * len(after), strict=False):
+        axes.annotate("", end, before, arrowprops={"arrowstyle": "-|>", "color": tint(colour, 0.6), "shrinkB": 5})
+        axes.plot(*end, "o", color=colour, markersize=8, label=name)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="exact match, old tasks", ylabel="exact match, new tasks")
+    axes.legend(frameon=False, fontsize=9, loc="best")
     return figure
 
 

@@ -4,6 +4,8 @@
 
 from chapter_10_llm_modern_components.tasks.catalogue import (
     FAMILIES,
+    HELD_OUT,
+    LEARNED,
     SPLITS,
     draw_example,
     example_set,
@@ -14,6 +16,8 @@ from chapter_10_llm_modern_components.tasks.family import Example, Family, split
 
 __all__ = [
     "FAMILIES",
+    "HELD_OUT",
+    "LEARNED",
     "SPLITS",
     "Example",
     "Family",

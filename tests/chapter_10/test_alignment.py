@@ -3,23 +3,26 @@
 """
 
 import json
+import math
 
 import pytest
 import torch
 
-from chapter_10_llm_modern_components import distill, dpo, grpo, ppo, reward, rollouts, visualize_alignment
+from chapter_10_llm_modern_components import adapt, distill, dpo, grpo, ppo, reward, rollouts, visualize_alignment
 from chapter_10_llm_modern_components.answering import Reply
 from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
 from chapter_10_llm_modern_components.figures import rewards, tuning
 from chapter_10_llm_modern_components.log_probabilities import token_logps
+from chapter_10_llm_modern_components.measuring import bits_per_byte, mean_loss, perplexity
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.packing import Text
-from chapter_10_llm_modern_components.policy import clipped_losses, group_advantages, sum_of_tokens
+from chapter_10_llm_modern_components.policy import clipped_losses, group_advantages, kl_k3, sum_of_tokens
 from chapter_10_llm_modern_components.quantization import nf4_levels
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import untrained
 from chapter_10_llm_modern_components.story_endings import beginnings, load_judge, write_endings
 from chapter_10_llm_modern_components.tasks import example_set
+from utils.errors import UserError
 
 from matplotlib.collections import LineCollection
 
@@ -64,6 +67,32 @@ def test_pairs_are_a_right_reply_and_a_wrong_one(writer, monkeypatch):
     assert not none.own and none.chosen == encode_chat(writer.tokenizer, as_chat(examples[2]))
 
 
+def test_calls_of_the_calculator_are_preferred(writer, monkeypatch):
+    """With right answers to choose by, both replies would be good; here only the one that has asked is."""
+    helped = example_set(["arithmetic"], "train", 1)
+    assert dpo.asked("calls", helped + example_set(["reverse"], "train", 2)) == helped
+    preferred, calculator = dpo.preference("calls", writer)
+    called = encode_chat(writer.tokenizer, as_chat(helped[0], calculator))
+    plain = encode_chat(writer.tokenizer, as_chat(helped[0], calculator, call=False))
+    replies = [Reply(helped[0].answer, text) for text in (plain, called)]
+    monkeypatch.setattr(rollouts, "answer", lambda *arguments: replies)
+    options = writer.model, writer.tokenizer, helped, 2, 9, Sampler(), torch.Generator()
+    assert rollouts.find_pairs(*options, preferred, calculator) == [rollouts.Pair(called, plain, True)]
+    with pytest.raises(UserError, match="every reply was good"):
+        rollouts.find_pairs(*options)
+    with pytest.raises(UserError, match="in none of --families"):
+        dpo.asked("calls", example_set(["reverse"], "train", 2))
+
+
+def test_bits_a_byte_are_a_perplexity(writer):
+    documents = ["the cat sat on the mat", "on the hill"]
+    bits = bits_per_byte(writer.model, writer.tokenizer, documents, 8)
+    end = writer.tokenizer.special["<|endoftext|>"]
+    texts = [torch.tensor([end, *writer.tokenizer.encode(document)]) for document in documents]
+    loss = mean_loss(writer.model, texts, 8)
+    assert perplexity(bits, writer.tokenizer, documents) == pytest.approx(math.exp(loss), rel=1e-5)
+
+
 def test_log_probabilities_of_texts_need_no_padding(writer):
     texts = [Text([1, 2, 3, 4], [False, True, True, False]), Text([5, 6], [False, True])]
     logps, lengths = rollouts.logps_of(writer.model, texts)
@@ -84,17 +113,18 @@ def test_endings_are_what_the_model_chose(writer):
 
 
 SCRIPTS = {
-    "grpo": (grpo, "dr_grpo"),
-    "dpo": (dpo, "dpo"),
-    "reward": (reward, "reward"),
-    "ppo": (ppo, "ppo"),
-    "distill": (distill, "taught"),
+    "grpo": (grpo, "dr_grpo", "dr_grpo_1"),
+    "dpo": (dpo, "dpo", "dpo"),
+    "reward": (reward, "reward", "reward"),
+    "ppo": (ppo, "ppo", "ppo_free"),
+    "distill": (distill, "distillation", "taught"),
+    "adapt": (adapt, "lora", "lora_4bit"),
 }
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_killed_and_resumed_equals_uninterrupted(name, tmp_path, monkeypatch):
-    script, model = SCRIPTS[name]
+    script, results, model = SCRIPTS[name]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     script.main(["--dry_run", "--out_dir", str(whole)])
     save = script.save_state
@@ -110,11 +140,11 @@ def test_killed_and_resumed_equals_uninterrupted(name, tmp_path, monkeypatch):
     weights = [torch.load(folder / f"{model}.pth", weights_only=True)["weights"] for folder in (whole, parts)]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(tensor, weights[1][key]) for key, tensor in weights[0].items())
-    results = next(whole.glob(f"{'distill' if name == 'distill' else model}.json")).name
-    ours, theirs = (json.loads((folder / results).read_text(encoding="utf-8")) for folder in (whole, parts))
-    for rows in (ours["history"], theirs["history"], [ours["final"]], [theirs["final"]]):
-        for row in rows:
-            row.pop("seconds", None), row.pop("train_seconds", None)
+    ours, theirs = (json.loads((folder / f"{results}.json").read_text(encoding="utf-8")) for folder in (whole, parts))
+    for found in (ours, theirs):
+        for row in (*found["history"], found["final"]):
+            for key in [key for key in row if "seconds" in key or "sft" in key]:  # what the clock decides
+                del row[key]
     assert ours["history"] == theirs["history"] and ours["final"] == theirs["final"]
 
 
@@ -142,6 +172,32 @@ def test_grpo_learns_what_is_rewarded():
     assert sum(shares[:5]) / 5 < 0.4 and sum(shares[-5:]) / 5 > 0.95
 
 
+def test_only_the_kl_leads_back_from_a_collapse():
+    """Too high a rate, and a policy may be stuck where nothing is rewarded: then all advantages are 0, for ever. One
+    term more, the KL to the reference, has a gradient there, too."""
+    assert reward_after_collapse(kl=0.0) == 0
+    assert reward_after_collapse(kl=0.05) > 0.8
+
+
+def reward_after_collapse(kl):
+    """Return the last mean reward of a policy that begins stuck at token 3; its reference knows nothing."""
+    reference, everything = torch.zeros(8), torch.ones(32, 1, dtype=torch.bool)
+    logits = torch.nn.Parameter(torch.zeros(8).index_fill(0, torch.tensor([3]), 15.0))
+    optimizer, generator = torch.optim.Adam([logits], lr=0.1), torch.Generator().manual_seed(0)
+    for _ in range(400):
+        p = logits.detach().softmax(dim=0)
+        tokens = torch.multinomial(p, 32, replacement=True, generator=generator)  # (B,)
+        logps, reference_logps = (z.log_softmax(dim=0)[tokens, None] for z in (logits, reference))  # (B, 1)
+        rewards = (tokens == 5).float()
+        advantages = group_advantages(rewards.view(4, 8)).view(32, 1)
+        losses = clipped_losses(logps, logps.detach(), advantages)
+        losses = losses + kl * kl_k3(logps, reference_logps)
+        optimizer.zero_grad()
+        sum_of_tokens(losses, everything, longest=1).backward()
+        optimizer.step()
+    return rewards.mean().item()
+
+
 def heights(axes):
     return [bar.get_height() for bar in axes.patches]
 
@@ -166,10 +222,11 @@ def test_pictures_show_what_is_computed():
 def test_curves_compare_trainings(tmp_path, monkeypatch, complaint):
     paths = [tmp_path / f"{variant}.json" for variant in ("grpo", "dapo")]
     for path in paths:
-        grpo.main(["--dry_run", "--variant", path.stem, "--out_dir", str(tmp_path)])
-    histories = {path.stem: visualize_alignment.read_history(path) for path in paths}
+        grpo.main(["--dry_run", "--variant", path.stem, "--seeds", "1", "--sft_lr", "0", "--out_dir", str(tmp_path)])
+    histories = {name: rows for path in paths for name, rows in visualize_alignment.read_histories(path).items()}
+    assert list(histories) == ["grpo, seed 0", "dapo, seed 0"]
     columns = visualize_alignment.common_columns(histories)
-    assert columns == ["reward", "length", "mixed_groups", "kl"]
+    assert columns == ["reward", "length", "mixed_groups", "entropy", "kl"]
     for axes, column in zip(rewards.training_curves(histories, columns).axes, columns, strict=True):
         assert [list(line.get_ydata()) for line in axes.lines[::2]] == [
             [row[column] for row in rows] for rows in histories.values()

@@ -68,6 +68,7 @@ def test_examples_become_conversations(tokenizer):
     for example in example_set(["arithmetic", "reverse"], "test", 3):
         asked, answered = as_chat(example)
         assert (asked.text, answered.text) == (example.question, example.answer)
+        assert as_chat(example, calculator=True, call=False)[1:] == [asked, answered]
         system, asked, answered = as_chat(example, calculator=True)
         assert system.role == "system" and visible(answered.text) == example.answer
         assert ("<|call|>" in answered.text) == (example.family == "arithmetic")

@@ -21,6 +21,7 @@ from chapter_10_llm_modern_components.policy import (
     mean_of_tokens,
     rewards_with_kl,
     sum_of_tokens,
+    token_entropy,
     whiten,
 )
 from tests.chapter_09.parity import check_equal, random
@@ -137,6 +138,19 @@ def test_k3_is_never_negative_and_its_mean_is_the_kl():
     torch.testing.assert_close((p.exp() * estimates).sum(-1), (p.exp() * (p - q)).sum(-1))  # over all 6 tokens
     spreads = [(p.exp() * x.square()).sum(-1) for x in (kl_k3(p, p + 0.1 * q), 0.1 * -q)]
     assert spreads[0].mean() < spreads[1].mean()
+
+
+def test_k3_in_a_loss_has_the_other_kls_gradient():
+    logits, q = random(4, 6), random(4, 6).detach().log_softmax(-1)
+    p = logits.log_softmax(-1)
+    (found,) = torch.autograd.grad((p.detach().exp() * kl_k3(p, q)).sum(), logits)  # the draws know no gradient
+    (wanted,) = torch.autograd.grad((q.exp() * (q - logits.log_softmax(-1))).sum(), logits)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_entropy_is_highest_where_nothing_is_known():
+    entropy = token_entropy(torch.tensor([[0.0, 0.0, 0.0, 0.0], [100.0, 0.0, 0.0, 0.0]]))
+    torch.testing.assert_close(entropy, torch.tensor([4.0, 1.0]).log())
 
 
 def test_means_count_tokens_as_they_say():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from chapter_10_llm_modern_components.distillation import distillation_loss, token_kl
+from chapter_10_llm_modern_components.distillation import distillation_loss, token_kl, with_fewer_layers
 from chapter_10_llm_modern_components.log_probabilities import sequence_logps, token_logps
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.preference import dpo_loss, implicit_reward, simpo_loss
@@ -144,6 +144,20 @@ def test_distillation_is_a_plain_loop_over_the_masked_places():
     loss = distillation_loss(student, teacher, labels, mask, temperature=2.0, soft_weight=0.7)
     check_equal(loss, expected, [student])
     assert torch.autograd.grad(loss, teacher, allow_unused=True) == (None,)
+
+
+def test_a_student_has_some_of_the_layers():
+    torch.manual_seed(0)
+    model = LanguageModel(ModelConfig(7, d_model=16, n_layers=5, n_heads=2, d_ff=24, max_length=16))
+    student, ids = with_fewer_layers(model, 3), torch.tensor([[1, 2, 3]])
+    assert student.config.n_layers == 3 and LanguageModel(student.config).load_state_dict(student.state_dict())
+    x = model.embedding(ids)
+    for i in (0, 2, 4):
+        x = model.blocks[i](x, (model.cos[:3], model.sin[:3]), None, None)
+    torch.testing.assert_close(student(ids), model.head(model.norm(x)))
+    assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in student.parameters()}
+    with pytest.raises(ValueError, match="fewer layers"):
+        with_fewer_layers(model, 5)
 
 
 def test_at_high_temperatures_distillation_fits_the_logits():

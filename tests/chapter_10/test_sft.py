@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from chapter_08_transformer_vanilla.tasks import IGNORED
+from chapter_10_llm_modern_components import adapt, grading
 from chapter_10_llm_modern_components import sft as script
-from chapter_10_llm_modern_components.answering import answer
+from chapter_10_llm_modern_components.answering import Reply, answer
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, as_chat, encode_chat, encode_prompt
 from chapter_10_llm_modern_components.grading import (
@@ -21,14 +22,17 @@ from chapter_10_llm_modern_components.grading import (
     exact_match,
     kl_to_reference,
     question_prompts,
+    rewards_of_texts,
     several_answers,
 )
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.packing import pack
+from chapter_10_llm_modern_components.reward_model import RewardModel
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import load_chat
 from chapter_10_llm_modern_components.tasks import example_set
 from utils.checkpoint import save_state
+from utils.errors import UserError
 
 
 def trained_on(examples, calculator, steps):
@@ -74,6 +78,20 @@ def test_several_answers_at_temperature_zero_are_the_greedy_one(learned):
     found = several_answers(model, tokenizer, examples, 2, Sampler(0))
     assert len(set(found.values())) == 1
     assert found["one_of_n"] == sum(exact_match(model, tokenizer, examples).values()) / 2
+
+
+def test_a_judge_picks_one_of_several(learned, monkeypatch):
+    examples, model, tokenizer = learned
+    judge = RewardModel(model)
+    torch.nn.init.normal_(judge.head.weight)
+    texts = [encode_chat(tokenizer, as_chat(example)) for example in examples]
+    assert rewards_of_texts(judge, texts) == pytest.approx([rewards_of_texts(judge, [text])[0] for text in texts])
+    said = [Reply(text, texts[0]) for example in examples for text in ("?", example.answer)]
+    monkeypatch.setattr(grading, "answer", lambda *arguments: said)
+    for rewards, wanted in (([0.0, 1.0], 1), ([1.0, 0.0], 0)):
+        monkeypatch.setattr(grading, "rewards_of_texts", lambda *arguments, rewards=rewards: rewards * len(examples))
+        found = several_answers(model, tokenizer, examples, 2, Sampler(), judge=judge)
+        assert found == {"best_of_n": 1, "majority_of_n": 0, "one_of_n": 0.5, "judge_of_n": wanted}
 
 
 @torch.no_grad()
@@ -133,17 +151,32 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
 def test_an_adapter_leaves_its_base_alone(tmp_path, complaint):
     script.main([*FLAGS, "--out_dir", str(tmp_path)])
     base = tmp_path / "sft.pth"
-    flags = [*FLAGS, "--base", str(base), "--lora", "--rank", "2", "--lr", "0.1", "--out_dir", str(tmp_path)]
-    script.main(flags)
-    assert json.loads((tmp_path / "sft_lora.json").read_text())["final"]["trained_share"] < 0.5
-    plain, adapted = (
-        load_chat(base, torch.device("cpu")),
-        load_chat(base, torch.device("cpu"), tmp_path / "adapter.pth"),
-    )
+    flags = ["--dry_run", "--device", "cpu", "--model_path", str(base), "--lr", "0.1", "--trial_steps", "0"]
+    adapt.main([*flags, "--arms", "lora", "--out_dir", str(tmp_path)])
+    assert json.loads((tmp_path / "lora.json").read_text())["final"]["trained_share_lora"] < 0.5
+    plain, adapted = (load_chat(base, torch.device("cpu"), path) for path in (None, tmp_path / "lora.pth"))
     ids = torch.tensor([encode_prompt(plain.tokenizer, as_chat(example_set(["shorten"], "test", 1)[0])[:1])])
     first, second = plain.model(ids), adapted.model(ids)
     assert (first - second).abs().max() > 1e-6
     assert torch.equal(plain.model.embedding.weight, adapted.model.embedding.weight)
-    assert {name.rpartition(".")[2] for name in weights_of(tmp_path, "adapter.pth")} == {"a", "b"}
-    assert "--held_out leaves nothing" in complaint(script.main, *FLAGS[:3], "--held_out", *script.FAMILIES)
+    assert {name.rpartition(".")[2] for name in weights_of(tmp_path, "lora.pth")} == {"a", "b"}
     assert "--length 9999" in complaint(script.main, *FLAGS, "--length", 9999)
+
+
+def test_each_way_has_as_many_trials_of_its_rate(tmp_path, monkeypatch):
+    """And a trial that diverges is the worst, but not the end."""
+    calls = []
+
+    def train(args, writer, lr, n_steps, path):
+        calls.append((sum(p.requires_grad for p in writer.model.parameters()), lr, n_steps))
+        if lr > 0.01:
+            raise UserError("loss became nan")
+        return [{"step": 1, "loss": 1.0}], 1.0
+
+    monkeypatch.setattr(adapt, "train", train)
+    monkeypatch.setattr(adapt, "score", lambda *arguments: calls[-1][1] if calls else 0.0)
+    adapt.main(["--dry_run", "--device", "cpu", "--out_dir", str(tmp_path)])
+    final = json.loads((tmp_path / "lora.json").read_text())["final"]
+    assert {len(scores) for scores in final["trials"].values()} == {5}
+    assert final["lr_full"] == final["lr_lora"] == 0.008 and final["trials"]["lora"]["0.016"] is None
+    assert [steps for _, _, steps in calls[-3:]] == [4, 4, 4] and len({n for n, _, _ in calls}) == 2

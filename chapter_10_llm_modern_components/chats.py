@@ -1,0 +1,35 @@
+"""Chats to learn from: questions of many families, made up as they are needed, packed in rows.
+用来学习的对话：多个任务族的题目随用随生成，打包成行。
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
+from chapter_10_llm_modern_components.packing import Packed, pack
+from chapter_10_llm_modern_components.tasks import draw_example
+
+
+def draw_chats(
+    tokenizer: ByteTokenizer,
+    families: Sequence[str],
+    count: int,
+    length: int,
+    generator: torch.Generator,
+    calculator: float = 0.0,
+    calls: float = 1.0,
+) -> Packed:
+    """Draw training examples of all families alike, and return them packed in rows of at most `length` tokens.
+
+    Args:
+        calculator: the share of chats in which there is one.
+        calls: the share of these in which it is called, if it helps.
+    """
+    texts = []
+    for i in torch.randint(len(families), (count,), generator=generator).tolist():
+        example = draw_example(families[i], "train", generator)
+        there, called = torch.rand(2, generator=generator).tolist()
+        texts.append(encode_chat(tokenizer, as_chat(example, there < calculator, called < calls)))
+    return pack(texts, length)
