@@ -17,9 +17,15 @@ from chapter_06_rnn_lstm_seq.sampling import keep_top_p
 from chapter_09_efficient_attention.rope import llama3_scaling, turn
 from chapter_10_llm_modern_components.blocks import Attention, MixtureOfExperts, RMSNorm, SwiGLU, balance_loss
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, learn_merges_naive
+from chapter_10_llm_modern_components.distillation import token_kl
 from chapter_10_llm_modern_components.figures import choosing, counting, growth, parts, places
+from chapter_10_llm_modern_components.lora import LoRALinear
 from chapter_10_llm_modern_components.model import Block, LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.policy import clipped_losses, gae, group_advantages, mean_of_tokens
+from chapter_10_llm_modern_components.preference import dpo_loss
 from chapter_10_llm_modern_components.pretrain import RECIPES, build_parser, set_sizes
+from chapter_10_llm_modern_components.quantization import nf4_levels, quantize_groups
+from chapter_10_llm_modern_components.reward_model import bradley_terry_loss
 from chapter_10_llm_modern_components.sampling import StopStrings, keep_min_p, penalize_repetition
 from chapter_10_llm_modern_components.scaling import Law, effective_tokens, muon_operations, training_operations
 from chapter_10_llm_modern_components.scaling.memory import kept_bytes, kept_numbers, state_bytes
@@ -333,3 +339,49 @@ def test_pictures_hold_the_numbers_of_the_text():
         for p in (choosing.SURE, choosing.UNSURE)
     ]
     assert left == [1, 4, 1, 6] and "top-p 0.75 leaves one and four; min-p 0.2 leaves one and six" in README
+
+
+def test_learned_tokens_alone_count():
+    losses, mask = normal(1, 7), torch.tensor([[0, 1, 1, 0, 0, 1, 0]]).bool()
+    close(NAMES["masked_mean"](losses[0].tolist(), mask[0].int().tolist()), mean_of_tokens(losses, mask))
+
+
+def test_the_thin_matrices_are_the_layers():
+    layer, x = LoRALinear(torch.nn.Linear(5, 4, bias=False), rank=2, alpha=3.0).double(), normal(5)
+    torch.nn.init.normal_(layer.b)
+    matrices = [w.detach().tolist() for w in (layer.base.weight, layer.a, layer.b)]
+    close(NAMES["lora"](x.tolist(), *matrices, scale=1.5), layer(x).detach())
+
+
+def test_levels_and_codes():
+    close(NAMES["nf4_levels"](), nf4_levels(), atol=1e-7)
+    group = normal(64)
+    group = group / group.abs().max()  # so that the scale is 1, exactly in 16 bits too
+    codes, _ = quantize_groups(group[None], nf4_levels(), 64)
+    assert NAMES["to_codes"](group.tolist(), nf4_levels().tolist()) == codes[0].tolist()
+
+
+def test_losses_of_preferences():
+    a, b, c, d = normal(4)[:, None]
+    close(NAMES["bradley_terry"](a.item(), b.item()), bradley_terry_loss(a, b))
+    close(NAMES["dpo"](*(x.item() for x in (a, b, c, d)), beta=0.3), dpo_loss(a, b, c, d, beta=0.3))
+
+
+def test_advantages_and_clipping():
+    rewards, values = normal(2, 1, 6)
+    everything = torch.ones(1, 6).bool()
+    close(
+        NAMES["gae"](rewards[0].tolist(), values[0].tolist(), 0.9, 0.7), gae(rewards, values, everything, 0.9, 0.7)[0]
+    )
+    close(NAMES["group_advantages"](rewards[0].tolist()), group_advantages(rewards)[0])
+    for ratio, advantage in ((0.5, 1.0), (0.5, -1.0), (1.1, 2.0), (1.5, 1.0), (1.5, -1.0)):
+        fast = clipped_losses(
+            torch.tensor([[ratio]], dtype=torch.float64).log(), torch.zeros(1, 1), torch.tensor([[advantage]])
+        )
+        close(NAMES["clipped_loss"](ratio, advantage), fast[0, 0])
+
+
+def test_doubts():
+    p, q = normal(2, 5)
+    plain = NAMES["kl"](*(NAMES["softmax"](x.tolist(), tau=2.0) for x in (p, q)))
+    close(plain, token_kl(p, q, temperature=2.0))
