@@ -12,6 +12,7 @@ from torch import Tensor
 from chapter_10_llm_modern_components.answering import Reply, answer
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.chat_format import CALL, as_chat, encode_prompt
+from chapter_10_llm_modern_components.distillation import token_kl
 from chapter_10_llm_modern_components.log_probabilities import sequence_logps
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.packing import Text, pad
@@ -152,8 +153,7 @@ def kl_to_reference(model: LanguageModel, reference: LanguageModel, replies: Seq
     total, count = 0.0, 0
     with evaluating(model), evaluating(reference):
         for _, ids, chosen in batches([reply.tokens for reply in replies], model.head.weight.device):
-            ours, theirs = (m(ids[:, :-1]).float().log_softmax(dim=-1) for m in (model, reference))  # (B, T-1, V)
-            kl = (ours.exp() * (ours - theirs)).sum(dim=-1)  # (B, T-1)
+            kl = token_kl(model(ids[:, :-1]), reference(ids[:, :-1]))  # (B, T-1)
             total += kl[chosen[:, 1:]].sum().item()
             count += int(chosen[:, 1:].sum())
     return total / max(count, 1)
