@@ -50,15 +50,14 @@ ARMS = "full", "lora", "lora_4bit"
 GRIDS = {"full": [5e-4, 1e-3, 2e-3], "lora": [2e-3, 4e-3, 8e-3], "lora_4bit": [2e-3, 4e-3, 8e-3]}
 RATIO, REACH = 2, 2  # of the grids' growth
 TINY = {"model_path": UNTRAINED, "max_steps": 4, "batch_size": 4, "length": 350, "save_every": 2, "n_test": 1}
-TINY |= {"trial_steps": 1, "n_validation": 1, "rank": 2}
+TINY |= {"trial_steps": 1, "n_validation": 1, "rank": 2, "families": ["clock"], "others": ["arithmetic"]}
 
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     start = load_chat(args.model_path, args.device)
     check_fits("--length", args.length, start.model)
-    others = [name for name in LEARNED if name not in args.families]
-    before, others_before = (score(start, names, "test", args.n_test) for names in (args.families, others))
+    before, others_before = (score(start, names, "test", args.n_test) for names in (args.families, args.others))
     forget_states(args)
     trials = try_rates(args, start)
     final, history = {"exact_match_before": before, "exact_match_others_before": others_before}, []
@@ -68,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         steps, seconds = train(args, learner, lr, args.max_steps, args.out_dir / f"state_{arm}.pth")
         round_to_half(learner.model)
         found = {"exact_match": score(learner, args.families, "test", args.n_test), "train_seconds": seconds, "lr": lr}
-        found["exact_match_others"] = score(learner, others, "test", args.n_test)
+        found["exact_match_others"] = score(learner, args.others, "test", args.n_test)
         found["forgotten"] = others_before - found["exact_match_others"]
         found |= {"trained_share": trained_share(learner.model), "bytes": stored_bytes(learner.model)}
         final |= {f"{name}_{arm}": value for name, value in found.items()}
@@ -77,7 +76,11 @@ def main(argv: list[str] | None = None) -> None:
             weights = {name: tensor.detach().half() for name, tensor in adapter_state(learner.model).items()}
             write_model(args.out_dir / f"{arm}.pth", weights, LoRAConfig(args.rank, args.alpha), found)
     final |= ratios(final) | {"trials": {arm: {f"{r:g}": s for r, s in trials[arm].items()} for arm in trials}}
-    final |= {"families": args.families, "split": f"test, {args.n_test} questions of each family"}
+    final |= {
+        "families": args.families,
+        "others": args.others,
+        "split": f"test, {args.n_test} questions of each family",
+    }
     write_results(args.out_dir / "lora.json", args, final, history)
     ends = {arm: (final[f"exact_match_others_{arm}"], final[f"exact_match_{arm}"]) for arm in args.arms}
     save_figure(tuning.adaptation((others_before, before), ends), args.out_dir / "adaptation.png")
@@ -92,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     what = "full: all weights; lora: adapters alone; lora_4bit: adapters beside weights of 4 bits"
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help=what)
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(HELD_OUT), help="tasks to learn")
+    parser.add_argument("--others", nargs="+", choices=list(FAMILIES), default=list(LEARNED), help="tasks to remember")
     parser.add_argument("--rank", type=positive, default=4, help="of LoRA's matrices")
     parser.add_argument("--alpha", type=amount, default=8.0, help="LoRA's updates are multiplied by alpha / rank")
     four_bits = [name for name in FORMATS if name != "int8"]

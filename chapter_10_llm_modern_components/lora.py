@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from chapter_10_llm_modern_components.linear_layers import PROJECTIONS, replace_layers_
+from chapter_10_llm_modern_components.quantization import FourBitLinear, Int8Linear
 
 
 @dataclass
@@ -153,6 +154,8 @@ class AdaptedModel:
 
 
 def trained_share(model: nn.Module) -> float:
-    """Return the share, from 0 to 1, of a model's parameters that are trained."""
+    """Return the share, from 0 to 1, of a model's weights that are trained; quantized ones count, too."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trained in sizes if trained) / sum(n for n, _ in sizes)
+    packed = [layer for layer in model.modules() if isinstance(layer, (Int8Linear, FourBitLinear))]
+    total = sum(n for n, _ in sizes) + sum(layer.in_features * layer.out_features for layer in packed)
+    return sum(n for n, trained in sizes if trained) / total

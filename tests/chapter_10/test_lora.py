@@ -171,6 +171,17 @@ def test_few_parameters_of_a_model_of_five_million_are_trained(config):
     assert trained_share(model) == numbers / sum(p.numel() for p in model.parameters()) < 0.03
 
 
+def test_weights_of_few_bits_are_weights_too():
+    shares = set()
+    for number_format in (None, *FORMATS):
+        model = tiny()
+        if number_format:
+            quantize_(model, number_format)
+        add_lora_(model, LoRAConfig(rank=2))
+        shares.add(trained_share(model))
+    assert len(shares) == 1
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="at least 1 and at most the smaller, not 5"):
         LoRALinear(nn.Linear(8, 4), rank=5, alpha=1)
