@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     final |= {"kl_to_reference": kl_to_reference(writer.model, reference, replies), "train_seconds": seconds}
     final |= {"pairs": len(pairs), "own_pairs": sum(pair.own for pair in pairs) / len(pairs)}
     final |= {"trained_share": trained_share(writer.model), "test_count": len(replies)}
+    final["preferred_count"] = len(asked(args.preference, example_set(args.families, "test", args.n_test)))
     final |= {"split": f"test, {args.n_test} questions of each family"}
     weights = {name: tensor.half() for name, tensor in adapter_state(writer.model).items()}
     write_model(args.out_dir / f"{args.loss}.pth", weights, config, {"exact_match": final["exact_match"]})
@@ -144,7 +145,7 @@ def measure(args: argparse.Namespace, writer: Writer) -> dict[str, float]:
     replies = try_out(writer.model, writer.tokenizer, examples, 1, *options, calculator)
     _, hits = answer_examples(writer.model, writer.tokenizer, examples, calculator)
     found = {"preferred": mean([preferred(*pair) for pair in zip(examples, replies, strict=True)])}
-    return found | {"exact_match_asked": mean(hits), "preferred_count": len(examples)}
+    return found | {"exact_match_asked": mean(hits)}
 
 
 def train(
