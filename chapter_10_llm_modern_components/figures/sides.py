@@ -13,7 +13,7 @@ from utils.plotting import COLOURS
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-WIDE, LINES, LINE = 20, 5, 0.16  # of a cell: characters, lines at most, a line's height
+WIDE, LINES, LINE = 20, 5, 0.125  # of a cell: characters, lines at most, a line's height
 NAMES = {"prompt": "prompt", "right": "right answer", "base": "pre-trained", "sft": "fine-tuned", "dpo": "+ DPO"}
 NAMES |= {"grpo": "+ GRPO", "int4": "in 4 bits", "student": "its student"}
 
@@ -28,12 +28,12 @@ def side_by_side(rows: Sequence[dict[str, str]]) -> Figure:
     cells = [[shortened(row[name]) for name in columns] for row in rows]
     heights = [LINE * (max(text.count("\n") for text in line) + 1) + 0.12 for line in cells]
     figure, axes = blank(1.3 * len(columns), sum(heights) + 0.4, 1.3 * len(columns), sum(heights) + 0.4)
-    top = sum(heights)
+    top = sum(heights) + 0.03
     for i, name in enumerate(columns):
         write(axes, 1.3 * i + 0.05, top + 0.18, NAMES[name], ha="left", fontsize=8, fontweight="bold")
     for row, line, height in zip(rows, cells, heights, strict=True):
         for i, (name, text) in enumerate(zip(columns, line, strict=True)):
-            right = name == "right" or (row["right"] and CALLS.sub(r"\2", row[name]).strip() == row["right"])
+            right = row["right"] and CALLS.sub(r"\2", row[name]).strip() == row["right"]
             colour = tint(COLOURS[2], 0.25) if right else "none"
             box = Rectangle(
                 (1.3 * i, top - height), 1.28, height - 0.02, facecolor=colour, edgecolor="0.85", linewidth=0.6
