@@ -87,6 +87,18 @@ def test_an_impossible_out_dir_is_refused_at_once(tmp_path):
         cli.begin(demo_parser(), ["--out_dir", str(tmp_path / "file" / "folder")], dry_run={})
 
 
+def test_processes_of_one_training_may_try_the_out_dir_at_once(tmp_path, monkeypatch):
+    removed = Path.unlink
+
+    def twice(path, missing_ok=False):  # as if another process had just done the same
+        removed(path, missing_ok=True)
+        removed(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", twice)
+    cli.begin(demo_parser(), ["--out_dir", str(tmp_path)], dry_run={})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("error, status, words", [(UserError("so"), 2, "error: so\n"), (KeyboardInterrupt(), 130, "")])
 def test_a_script_ends_with_one_line_and_a_status(error, status, words, capsys):
     def main():

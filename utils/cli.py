@@ -177,7 +177,7 @@ def _make_folder(path: Path) -> None:
     try:
         with atomic_write(probe) as temporary:
             temporary.write_bytes(bytes(4096))  # an empty file would fit on a full disk
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process of the same training may have been quicker
     except OSError as error:  # better now than after an hour of training
         raise UserError(f"--out_dir {path} cannot be written to: {error.strerror}") from error
 

@@ -38,10 +38,11 @@ CASES = {
 
 
 def randomized(model):
+    torch.manual_seed(0)  # larger weights make scores in which float32 itself is off by 1e-5, on either side
     with torch.no_grad():
         for parameter in model.parameters():
             vector = parameter.ndim == 1
-            parameter.copy_(torch.rand_like(parameter) + 0.5 if vector else 0.3 * torch.randn_like(parameter))
+            parameter.copy_(torch.rand_like(parameter) + 0.5 if vector else 0.2 * torch.randn_like(parameter))
     return model.eval()
 
 
