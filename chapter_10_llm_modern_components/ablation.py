@@ -7,8 +7,8 @@
 
 Each arm of the chain has what the one before it has, and one part more, so an effect is that of a part in this order; a
 part may help more or less elsewhere. An arm whose tokens cost fewer operations reads more of them. All read the
-children's books in 1,024 tokens and are measured in bits per byte of held-out books. The learning rate is chosen for
-AdamW and for Muon, by equally many shorter trainings of the last arm each; all others take that of AdamW.
+children's books in 1,024 tokens and are measured in bits per byte of held-out books. Each arm's learning rate is chosen
+by as many shorter trainings as any other's, on a book of the training part that none of them reads.
 """
 
 import argparse
@@ -19,9 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chapter_10_llm_modern_components.figures.arms import draw_arms
-from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.scaling import training_operations
-from chapter_10_llm_modern_components.small_training import Setting, Source, Trainings
+from chapter_10_llm_modern_components.small_training import MEASURED, Setting, Source, Trainings, step_operations
 from utils.cli import add_amp_flag, add_data_flag, add_output_flags, amount, begin, positive, run, script_parser, share
 from utils.errors import UserError
 from utils.file_io_util import write_json
@@ -43,9 +41,10 @@ def main(argv: list[str] | None = None) -> None:
     budget = choose_budget(trainings, args)
     rates, final = choose_rates(trainings, budget, args)
     plan = [(arm, seed) for seed in range(args.seed, args.seed + args.runs) for arm in arms(args)]
-    rows = trainings([setting(arm, rates, budget, seed, args) for arm, seed in plan])
+    rows = trainings([setting(arm, rates[arm], budget, seed, args) for arm, seed in plan])
     per_seed = [{"arm": arm} | plain(row) for (arm, _), row in zip(plan, rows, strict=True)]
-    final |= summarise(per_seed) | {"budget": budget, "split": "held-out books", "trainings": len(trainings.rows)}
+    final |= summarise(per_seed) | {"budget": budget, "trainings": len(trainings.rows)}
+    final["split"] = f"held-out documents, {MEASURED} windows of {args.length} tokens at most"
     final["train_seconds"] = sum(row["train_seconds"] for row in trainings.rows)
     write_results(args.out_dir / "ablation.json", args, final, per_seed=per_seed)
     save_figure(draw_arms(per_seed), args.out_dir / "ablation.png")
@@ -71,7 +70,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--adamw_lr", type=amount, nargs="+", default=[2e-3, 4e-3, 8e-3], help="rates to begin with")
     parser.add_argument("--muon_lr", type=amount, nargs="+", default=[4e-3, 8e-3, 16e-3], help="the same for Muon")
     parser.add_argument(
-        "--trial_share", type=share, default=0.25, help="part of the budget that a trial of a rate takes"
+        "--trial_share", type=share, default=0.15, help="part of the budget that a trial of a rate takes"
     )
     parser.add_argument("--vocab_size", type=positive, default=1024, help="tokens, 256 of which are the bytes")
     parser.add_argument("--d_model", type=positive, default=128, help="numbers that stand for a token in every layer")
@@ -121,11 +120,11 @@ def optimizer(arm: str) -> str:
     return "muon" if arm == "muon" else "adamw"
 
 
-def setting(arm: str, rates: dict[str, float], budget: float, seed: int, args: argparse.Namespace) -> Setting:
-    """Return the training of an arm: as many tokens as cost the budget."""
-    config, name = arms(args)[arm], optimizer(arm)
-    n_tokens = round(budget / training_operations(LanguageModel(ModelConfig(**config)), args.length))
-    return Setting(config, rates[name], n_tokens, args.batch_size, seed, name, args.weight_decay)
+def setting(arm: str, lr: float, budget: float, seed: int, args: argparse.Namespace, split="held_out") -> Setting:
+    """Return the training of an arm: as many steps as cost the budget."""
+    one = Setting(arms(args)[arm], lr, 0, args.batch_size, seed, optimizer(arm), args.weight_decay, split=split)
+    steps = max(1, round(budget / step_operations(one, args.length)))
+    return one._replace(n_tokens=steps * args.batch_size * args.length)
 
 
 def choose_budget(trainings: Trainings, args: argparse.Namespace) -> float:
@@ -143,25 +142,23 @@ def choose_budget(trainings: Trainings, args: argparse.Namespace) -> float:
     for some in settings:
         trainings.timed(some)
     short, long = (trainings.timed(some) for some in settings)
-    cost = training_operations(LanguageModel(ModelConfig(**arms(args)["gpt2"])), args.length) * settings[0].n_tokens
-    budget = args.minutes * 60 * cost * TIMED / max(long - short, 1e-3)
+    budget = args.minutes * 60 * step_operations(settings[0], args.length) * TIMED / max(long - short, 1e-3)
     write_json(path, budget)
     return budget
 
 
 def choose_rates(trainings: Trainings, budget: float, args: argparse.Namespace) -> tuple[dict[str, float], dict]:
-    """Return each optimizer's best rate for the last arm, and all that was tried, equally often for each."""
-    arm_of, seed = {"adamw": OURS, "muon": "muon"}, args.seed + TUNING_SEED
-    grids = {"adamw": args.adamw_lr, "muon": args.muon_lr}
+    """Return each arm's best rate, and all that was tried, equally often for each."""
+    grids = {arm: args.muon_lr if optimizer(arm) == "muon" else args.adamw_lr for arm in arms(args)}
 
-    def trial(name: str, lr: float) -> Setting:
-        return setting(arm_of[name], {name: lr}, args.trial_share * budget, seed, args)
+    def trial(arm: str, lr: float) -> Setting:
+        return setting(arm, lr, args.trial_share * budget, args.seed + TUNING_SEED, args, "validation")
 
-    trainings([trial(name, lr) for name, grid in grids.items() for lr in grid], "rates")
-    found = search_rates(lambda name, lr: -trainings([trial(name, lr)])[0]["loss"], grids, ratio=2, reach=2)
-    rates = {name: best_rate(scores) for name, scores in found.items()}
-    final = {f"{name}_lr": lr for name, lr in rates.items()}
-    return rates, final | {f"{name}_tuning": [[lr, -score] for lr, score in found[name].items()] for name in found}
+    trainings([trial(arm, lr) for arm, grid in grids.items() for lr in grid], "rates")
+    found = search_rates(lambda arm, lr: -trainings([trial(arm, lr)])[0]["loss"], grids, ratio=2, reach=2)
+    rates = {arm: best_rate(scores) for arm, scores in found.items()}
+    final = {f"{arm}_lr": lr for arm, lr in rates.items()}
+    return rates, final | {f"{arm}_tuning": [[lr, -score] for lr, score in found[arm].items()] for arm in found}
 
 
 # --- what came out ----------------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def n_bytes(documents: Sequence[str]) -> int:
+    return sum(len(utf8(document)) for document in documents)
+
+
 def split_validation(documents: Sequence[str], share: float = 0.01) -> tuple[list[str], list[str]]:
     """Return the documents to learn from, and others, at least this share of the bytes, that choose the recipe.
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_05_resnet_modern_cnn.src.data_parallel import sum_gradients_
+from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.scaling.memory import activation_bytes, state_bytes
 from utils.cli import add_output_flags, begin, positive, run, script_parser
@@ -70,9 +71,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_output_flags(parser)
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS, help="ways to compare with the plain step")
     parser.add_argument("--vocab_size", type=positive, default=4096, help="tokens")
-    parser.add_argument("--d_model", type=positive, default=256, help="numbers that stand for a token in every layer")
-    parser.add_argument("--n_layers", type=positive, default=6, help="layers")
-    parser.add_argument("--length", type=positive, default=256, help="tokens of a window")
+    parser.add_argument("--depth", type=positive, default=5, help="pretrain.py's dial: layers, and widths with them")
+    parser.add_argument("--length", type=positive, default=512, help="tokens of a window")
     parser.add_argument("--batch_size", type=positive, default=16, help="windows a step")
     parser.add_argument("--accumulate", type=positive, default=4, help="parts of a batch that are computed in turn")
     parser.add_argument("--n_processes", type=positive, default=2, help="processes that share a batch")
@@ -80,13 +80,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--backend", default="inductor", choices=["inductor", "eager"], help="of compile; eager needs no C++ compiler"
     )
     parser.add_argument("--rounds", type=positive, default=5, help="how often each is timed")
-    tiny = {"vocab_size": 50, "d_model": 32, "n_layers": 1, "length": 8, "batch_size": 4, "backend": "eager"}
+    tiny = {"vocab_size": 50, "depth": 1, "length": 8, "batch_size": 4, "backend": "eager"}
     args = begin(parser, argv, dry_run=tiny | {"accumulate": 2, "rounds": 1})
     for name in ("accumulate", "n_processes"):
         if args.batch_size % getattr(args, name):
             raise UserError(f"--batch_size {args.batch_size} is no multiple of --{name} {getattr(args, name)}")
-    if args.d_model != 32 and args.d_model % 128:
-        raise UserError(f"--d_model {args.d_model} is no multiple of 128, the width of four heads, and not 32")
     return args
 
 
@@ -134,9 +132,8 @@ class Step:
 def make_problem(args: argparse.Namespace) -> tuple[LanguageModel, Tensor]:
     """Return the model and a batch (B, T + 1) of random tokens, the same in every process."""
     set_seed(args.seed)
-    d, n_heads = args.d_model, args.d_model // 32
-    sizes = {"d_model": d, "n_layers": args.n_layers, "n_heads": n_heads, "n_kv_heads": max(1, n_heads // 4)}
-    sizes["d_ff"] = 16 * round(8 * d / 3 / 16)
+    sizes = dial(args.depth)
+    del sizes["lr"], sizes["batch_size"]
     model = LanguageModel(ModelConfig(args.vocab_size, max_length=args.length, **sizes)).train()
     return model, torch.randint(args.vocab_size, (args.batch_size, args.length + 1))
 

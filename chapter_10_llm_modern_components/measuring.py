@@ -8,6 +8,7 @@ n-gram model of bytes and a program that compresses files can be compared: all o
 import ast
 import lzma
 import math
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -53,16 +54,39 @@ def mean_loss(model: LanguageModel, texts: Sequence[Tensor], length: int) -> flo
     return sum(losses) / sum(len(ids) - 1 for ids in texts)
 
 
-def ngram_bits_per_byte(learned: bytes, text: bytes, order: int) -> float:
-    """Return the same of chapter 6's n-gram model, whose tokens are bytes; it goes on where `learned` ends."""
-    before, after = (torch.frombuffer(bytearray(part), dtype=torch.uint8).long() for part in (learned, text))
-    return KneserNey(before, 256, order).loss(after, before) / math.log(2)
+def ngram_bits_per_byte(learned: bytes, validation: bytes, text: bytes, orders: Sequence[int]) -> tuple[float, int]:
+    """Return the same of chapter 6's n-gram model of bytes, and its order, that which does best on `validation`.
+
+    The text goes on where `learned` ends.
+    """
+    before, between, after = (
+        torch.frombuffer(bytearray(part), dtype=torch.uint8).long() for part in (learned, validation, text)
+    )
+    found = []
+    for order in orders:
+        model = KneserNey(before, 256, order)
+        found.append((model.loss(between, before), model.loss(after, before) / math.log(2), order))
+    return min(found)[1:]
 
 
 def xz_bits_per_byte(learned: bytes, text: bytes) -> float:
     """Return by how many bits a byte of `text` makes the archive of `learned` longer; xz looks back 64 MiB."""
     alone, both = (len(lzma.compress(data, preset=9)) if data else 0 for data in (learned, learned + text))
     return 8 * (both - alone) / len(text)
+
+
+def baselines(
+    learned: Sequence[str], validation: Sequence[str], held_out: Sequence[str], orders: Sequence[int]
+) -> dict[str, float]:
+    """Return what those programs reach on the held-out documents that know no model like ours."""
+    before, between, text = (b"".join(map(utf8, documents)) for documents in (learned, validation, held_out))
+    bits, order = ngram_bits_per_byte(before, between, text, orders)
+    return {
+        "bits_per_byte_ngram": bits,
+        "ngram_order": order,
+        "bits_per_byte_xz": xz_bits_per_byte(b"", text),
+        "bits_per_byte_xz_primed": xz_bits_per_byte(before, text),
+    }
 
 
 def sample_text(
@@ -74,8 +98,15 @@ def sample_text(
     return prompt + tokenizer.decode([token for [token] in steps if token != end])
 
 
+def functions(documents: Sequence[str], count: int) -> list[str]:
+    """Return evenly spaced pieces of source code, `count` of them if there are so many; each begins with a function."""
+    starts = [(document, found.start()) for document in documents for found in re.finditer("^def ", document, re.M)]
+    chosen = [starts[i * len(starts) // count] for i in range(count)] if count < len(starts) else starts
+    return ["".join(document[start:].splitlines(keepends=True)[:LINES]) for document, start in chosen]
+
+
 def parses(text: str) -> bool:
-    """Tell whether the first ten lines of a text are Python."""
+    """Tell whether the first ten lines of a text are Python; of a long function that may be no."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "\d" and the like

@@ -14,7 +14,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -41,17 +41,17 @@ from chapter_10_llm_modern_components.data import (
     Windows,
     cached_stream,
     cached_tokenizer,
+    n_bytes,
     split_validation,
-    utf8,
 )
 from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.measuring import (
+    baselines,
     bits_per_byte,
-    ngram_bits_per_byte,
+    functions,
     parses,
     peak_speed,
     sample_text,
-    xz_bits_per_byte,
 )
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.scaling import training_operations
@@ -73,7 +73,8 @@ RECIPES = {  # defaults that suit each corpus
     "toy": {"depth": 2, "max_steps": 300, "vocab_size": 400, "length": 64, "save_every": 100},
 }
 TINY = {"corpus": "toy", "depth": 1, "max_steps": 4, "batch_size": 4, "accumulate": 2, "length": 16, "save_every": 2}
-TINY |= {"vocab_size": 300, "megabytes": 0.01, "ema": 0.5, "checkpointing": True, "n_sampled": 8, "ngram_order": 3}
+TINY |= {"vocab_size": 300, "megabytes": 0.01, "ema": 0.5, "checkpointing": True, "n_sampled": 8}
+TINY |= {"ngram_orders": [2, 3]}
 PROMPTS = {"stories": "Once upon a time", "code": "def ", "toy": "the "}
 N_SHOWN = 10  # samples that are written
 N_PARSED = 100  # samples of code that are handed to Python
@@ -99,20 +100,23 @@ def main(argv: list[str] | None = None) -> None:
         check_shares(batch_size, args.accumulate)
         if args.parallel == "fsdp" and args.optimizer == "muon":
             raise UserError("--parallel fsdp leaves no process a whole matrix, as Muon needs: add --optimizer adamw")
-        train_bytes = sum(map(len, map(utf8, learned)))
-        model, history, seconds = train(args, config, lr, batch_size, windows, tokenizer, validation, train_bytes)
+        model, history, seconds = train(args, config, lr, batch_size, windows, tokenizer, validation, n_bytes(learned))
         if rank() > 0:
             return
         round_to_half(model)
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters, rounded to 16 bits; measuring ...")
-        final = measure(model, tokenizer, Corpus(learned, held_out), args.length, args.ngram_order)
+        final = measure(model, tokenizer, Corpus(learned, held_out), args.length)
+        final |= baselines(learned, validation, held_out, args.ngram_orders)
         seen = args.max_steps * batch_size * args.length
         n_tokens = sum(map(len, windows.shards))
         final |= {"tokens_seen": seen, "train_tokens": n_tokens, "epochs": seen / n_tokens, "train_seconds": seconds}
         final |= {name: value for name, value in history[-1].items() if name not in ("step", "seconds", "lr")}
         final |= {name: median(row[name] for row in history) for name in ("tokens_per_second", "mfu")}
         final |= {"processes": world_size(), "lr": lr, "batch_size": batch_size, "window": args.length}
-        final |= write_samples(args, model, tokenizer)
+        texts = write_samples(args, model, tokenizer)
+        if args.corpus == "code":
+            final |= {"parses": fmean(map(parses, texts)), "parses_count": len(texts)}
+            final["parses_held_out"] = fmean(map(parses, functions(held_out, N_PARSED)))
         save_model(args.out_dir / f"{args.corpus}.pth", model, config, final | {"tokenizer": tokenizer.to_plain()})
         write_results(args.out_dir / f"pretrain_{args.corpus}.json", args, final, history)
         print(*final_lines(final), sep="\n")
@@ -145,7 +149,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--clip", type=amount, default=1.0, help="longest norm of the gradients")
     parser.add_argument("--ema", type=share, default=0.0, help="decay of the weights' running average; 0: none")
     parser.add_argument("--save_every", type=positive, default=250, help="steps between saved states")
-    parser.add_argument("--ngram_order", type=positive, default=6, help="bytes of the n-grams to compare with")
+    what = "bytes of the n-grams to compare with; the validation documents choose"
+    parser.add_argument("--ngram_orders", type=positive, nargs="+", default=[5, 6, 7], help=what)
     parser.add_argument("--n_sampled", type=positive, default=250, help="tokens of a sample at most")
     parser.add_argument("--temperature", type=amount, default=0.8, help="of the samples")
     return parser
@@ -271,10 +276,14 @@ def train(
 
         # log and save
         if (step + 1) % args.save_every == 0 or step + 1 == args.max_steps:
-            mean = world_size() * average(summed).item() / (step + 1 - since)
-            check_finite(mean, step + 1)
+            train_loss = world_size() * average(summed).item() / (step + 1 - since)
+            check_finite(train_loss, step + 1)
             speed = (step + 1 - since) * batch_size * args.length / clock.seconds
-            row = {"step": step + 1, "train_loss": mean, "train_bits_per_byte": mean / LN2 / bytes_per_token}
+            row = {
+                "step": step + 1,
+                "train_loss": train_loss,
+                "train_bits_per_byte": train_loss / LN2 / bytes_per_token,
+            }
             row |= {"lr": lr * factor(step), "tokens_per_second": speed, "peak_flops": peak, "mfu": speed * work / peak}
             if sharded:
                 processes.gather()
@@ -293,35 +302,28 @@ def train(
     return (model if sharded or not args.ema else ema.model).eval(), history, timer.seconds
 
 
-def measure(model: LanguageModel, tokenizer: ByteTokenizer, corpus: Corpus, length: int, ngram_order: int) -> dict:
-    """Return the figures on the held-out documents, and what those programs reach that know no model like this."""
-    learned, text = (b"".join(map(utf8, documents)) for documents in corpus)
+def measure(model: LanguageModel, tokenizer: ByteTokenizer, corpus: Corpus, length: int) -> dict:
+    """Return the figures on the held-out documents."""
     return {
         "bits_per_byte": bits_per_byte(model, tokenizer, corpus.held_out, length),
-        "bits_per_byte_ngram": ngram_bits_per_byte(learned, text, ngram_order),
-        "ngram_order": ngram_order,
-        "bits_per_byte_xz": xz_bits_per_byte(b"", text),
-        "bits_per_byte_xz_primed": xz_bits_per_byte(learned, text),
         "split": f"held-out documents, in windows of {length} tokens, one every {max(1, length // 2)}",
-        "held_out_bytes": len(text),
+        "held_out_bytes": n_bytes(corpus.held_out),
         "held_out_documents": len(corpus.held_out),
-        "train_bytes": len(learned),
+        "train_bytes": n_bytes(corpus.train),
         "train_documents": len(corpus.train),
         "n_parameters": sum(p.numel() for p in model.parameters()),
     }
 
 
-def write_samples(args: argparse.Namespace, model: LanguageModel, tokenizer: ByteTokenizer) -> dict[str, float]:
-    """Write the first ten samples as they come, sample i from seed i; of code, return how many of more parse."""
+def write_samples(args: argparse.Namespace, model: LanguageModel, tokenizer: ByteTokenizer) -> list[str]:
+    """Write the first ten samples as they come, sample i from seed i; return them, and of code some more."""
     seeds = range(args.seed, args.seed + (N_PARSED if args.corpus == "code" else N_SHOWN))
     options = PROMPTS[args.corpus], args.n_sampled, args.temperature
     texts = [sample_text(model, tokenizer, *options, seed) for seed in tqdm(seeds, desc="samples")]
     shown = [f"--- {seed} ---\n{text}\n" for seed, text in zip(seeds, texts[:N_SHOWN], strict=False)]
     with atomic_write(args.out_dir / f"samples_{args.corpus}.txt") as temporary:
         temporary.write_text("\n".join(shown), encoding="utf-8")
-    if args.corpus != "code":
-        return {}
-    return {"parses": sum(map(parses, texts)) / len(texts), "parses_count": len(texts)}
+    return texts
 
 
 if __name__ == "__main__":

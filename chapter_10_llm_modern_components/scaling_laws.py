@@ -1,21 +1,25 @@
 """Small trainings that foretell a larger one: the best learning rate, the best size, and the loss it will reach.
 用许多小型训练预测一个更大的训练：最佳学习率、最佳大小，以及将达到的损失。
 
-    python chapter_10_llm_modern_components/scaling_laws.py    # 75 min on 2 CPU cores
-    python chapter_10_llm_modern_components/scaling_laws.py --resume    # after an interruption, to the same numbers
+    python chapter_10_llm_modern_components/scaling_laws.py    # 80 min on 2 CPU cores
+    python chapter_10_llm_modern_components/scaling_laws.py --processes 1    # one at a time: 2 h 30 min on one
+    python chapter_10_llm_modern_components/scaling_laws.py --resume    # after an interruption, with any --processes
 
 All models read the bytes of the children's books, have three layers and differ in width. First the learning rate is
-searched for at each width, in the ordinary parametrisation and in the maximal update one; the rate that is best at the
-smallest width then serves all others. Then each budget of operations is spent on small models and many bytes, on large
-models and few, and what lies in between. A law is fitted to three quarters of these trainings and asked for the others.
-Its forecast for a training with four times the largest budget is written to prediction.json before that begins. Last, a
-model reads the same few bytes again and again.
+searched for at each width, in the ordinary parametrisation and in the maximal update one, in short trainings. What is
+best in the smallest model's training of the smallest budget then serves all others. Each budget of operations is spent
+on small models and many bytes, on large models and few, and what lies in between. A law is fitted to three quarters of
+these trainings and asked for the others. Its forecast for a training with four times the largest budget is written to
+prediction.json before that begins. Last, a model reads the same few bytes again and again. Rates are chosen on a book
+of the training part that nobody reads; all other losses are of the held-out books.
 """
 
 import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,7 +41,7 @@ from chapter_10_llm_modern_components.scaling import (
     r_squared,
     training_operations,
 )
-from chapter_10_llm_modern_components.small_training import Setting, Source, Trainings
+from chapter_10_llm_modern_components.small_training import MEASURED, Setting, Source, Trainings
 from utils.cli import add_amp_flag, add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.file_io_util import write_json
@@ -55,7 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     source = Source(args.corpus, args.data_root, 256, args.length, args.device, args.amp)
     trainings = Trainings(source, args.out_dir / "scaling_laws_state.pth", args.flags, args.processes, args.resume)
-    lr, final = choose_rate(trainings, args)
+    final = transfer(trainings, args)
+    lr, tried = choose_rate(trainings, args)
+    final |= tried
     plan = [(c, w) for c in args.budgets for w in args.widths if fits(c, w, args)]
     rows = trainings([budget_setting(c, w, lr, args) for c, w in plan], "budgets")
     grid = [
@@ -69,7 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     repeats = [repeat_setting(passes, lr, args) for passes in args.passes]
     measured, *repeated = trainings([largest, *repeats], "forecast and repetition")
     final |= check(wanted, measured) | repetition(law, repeated, args)
-    final |= {"trainings": len(trainings.rows), "split": "held-out books"}
+    final |= {"trainings": len(trainings.rows)}
+    final["split"] = f"held-out documents, {MEASURED} windows of {args.length} bytes at most"
     final |= {"train_seconds": sum(row["train_seconds"] for row in trainings.rows)}
     history = [plain(row) for row in (*grid, measured, *repeated)]
     write_results(args.out_dir / "scaling_laws.json", args, final, history)
@@ -97,7 +104,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--lr", type=amount, nargs="+", default=[2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3], help="rates to begin with"
     )
-    parser.add_argument("--rate_tokens", type=positive, default=300_000, help="bytes of a training that tries a rate")
+    parser.add_argument(
+        "--rate_tokens", type=positive, default=300_000, help="bytes of a training that compares rates by width"
+    )
     parser.add_argument("--passes", type=positive, nargs="+", default=[1, 4, 16, 64], help="over the same bytes")
     parser.add_argument("--repeat_tokens", type=positive, default=4_000_000, help="bytes read in each of these")
     parser.add_argument("--repeat_width", type=positive, default=64, help="width of the model that repeats")
@@ -139,29 +148,49 @@ def fits(budget: float, width: int, args: argparse.Namespace) -> bool:
 # --- the learning rate ------------------------------------------------------------------------------------------------
 
 
-def choose_rate(trainings: Trainings, args: argparse.Namespace) -> tuple[float, dict]:
-    """Return the best rate of the smallest width, and for each width and parametrisation all that was tried."""
+def transfer(trainings: Trainings, args: argparse.Namespace) -> dict:
+    """Return for each width and parametrisation the best rate, all that was tried, and what the base's rate costs."""
     base = args.rate_widths[0]
 
     def setting(arm: str, lr: float) -> Setting:
         parametrisation, width = arm.rsplit("_", 1)
         base_width = base if parametrisation == "mup" and int(width) > base else 0  # at the base both are the same
         common = args.rate_tokens, args.batch_size, args.seed + TUNING_SEED
-        return Setting(config(int(width), args), lr, *common, base_width=base_width)
+        return Setting(config(int(width), args), lr, *common, base_width=base_width, split="validation")
 
     arms = [f"{kind}_{width}" for width in args.rate_widths for kind in ("ordinary", "mup")]
-    trainings([setting(arm, lr) for arm in arms for lr in args.lr], "rates")
-    found = search_rates(
-        lambda arm, lr: -trainings([setting(arm, lr)])[0]["loss"], {arm: args.lr for arm in arms}, ratio=2, reach=2
-    )
+    found = tune(trainings, setting, arms, args.lr)
     rates = {arm: best_rate(scores) for arm, scores in found.items()}
-    lr = rates[f"mup_{base}"]
-    final = {f"{arm}_lr": rate for arm, rate in rates.items()} | {"lr": lr}
+    final = {f"{arm}_lr": rate for arm, rate in rates.items()}
     for arm, scores in found.items():
         final[f"{arm}_tuning"] = [[rate, -score] for rate, score in scores.items()]
-        if math.isfinite(scores[lr]):  # what it costs to take the base's rate instead
-            final[f"{arm}_transfer_loss"] = scores[rates[arm]] - scores[lr]
-    return lr, final
+        score = scores[rates[f"mup_{base}"]]
+        if math.isfinite(score):
+            final[f"{arm}_transfer_loss"] = scores[rates[arm]] - score
+    return final
+
+
+def choose_rate(trainings: Trainings, args: argparse.Namespace) -> tuple[float, dict]:
+    """Return the rate with which the smallest model does best on the smallest budget, and all that was tried.
+
+    Longer trainings want lower rates than those that `transfer` compares.
+    """
+    width, budget = args.rate_widths[0], args.budgets[0]
+
+    def setting(_: str, lr: float) -> Setting:
+        return budget_setting(budget, width, lr, args)._replace(seed=args.seed + TUNING_SEED, split="validation")
+
+    scores = tune(trainings, setting, [""], args.lr)[""]
+    return best_rate(scores), {"lr": best_rate(scores), "lr_tuning": [[rate, -score] for rate, score in scores.items()]}
+
+
+def tune(
+    trainings: Trainings, setting: Callable[[str, float], Setting], arms: list[str], rates: list[float]
+) -> dict[str, dict[float, float]]:
+    """Return for each arm the scores, minus the loss, of the rates that were tried; as many for each."""
+    trainings([setting(arm, lr) for arm in arms for lr in rates], "rates")
+    grids = {arm: rates for arm in arms}
+    return search_rates(lambda arm, lr: -trainings([setting(arm, lr)])[0]["loss"], grids, ratio=2, reach=2)
 
 
 # --- budgets ----------------------------------------------------------------------------------------------------------
@@ -203,14 +232,14 @@ def fit(grid: list[dict], args: argparse.Namespace) -> tuple[Law, list[Law], dic
 def best_sizes(grid: list[dict], law: Law) -> tuple[dict[float, Parabola], dict]:
     """Return a parabola for each budget whose losses show a valley, and how its bottom moves with the budget."""
     valleys: dict[float, Parabola] = {}
+    by_law = []
     for budget in dict.fromkeys(row["budget"] for row in grid):
         rows = [row for row in grid if row["budget"] == budget]
-        try:
+        with suppress(ValueError):  # there may be no valley, and the law may have no best size
             valleys[budget] = fit_parabola([row["parameters"] for row in rows], [row["loss"] for row in rows])
-        except ValueError:
-            continue
+            by_law.append([budget, law.compute_optimal(budget)[0]])
     facts = {"best_sizes": [[budget, valley.best, valley.lowest] for budget, valley in valleys.items()]}
-    facts["law_best_sizes"] = [[budget, law.compute_optimal(budget)[0]] for budget in valleys]
+    facts["law_best_sizes"] = by_law
     if len(valleys) > 1:
         facts["isoflop_exponent"] = power_law(list(valleys), [valley.best for valley in valleys.values()])[1]
     return valleys, facts
@@ -259,7 +288,7 @@ def repeat_setting(passes: int, lr: float, args: argparse.Namespace) -> Setting:
 def repetition(law: Law, rows: list[dict], args: argparse.Namespace) -> dict:
     """Return each loss, and how many passes repetition is worth at most."""
     n, total, loss = columns(rows)
-    unique = [tokens / passes for tokens, passes in zip(total, args.passes, strict=True)]
+    unique = [min(row["setting"]["unique"] // args.length * args.length, row["tokens"]) for row in rows]
     scale = loss[0] / law(n[0], effective_tokens(unique[0], total[0], 1.0))  # the law may be a little off at this size
     r_star = fit_repetition(law, n, unique, total, [value / scale for value in loss])
     return {"r_star": r_star} | {f"passes_{p}_loss": value for p, value in zip(args.passes, loss, strict=True)}

@@ -21,8 +21,14 @@ from chapter_03_optimization_regularization.optimizers.schedules import Schedule
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_10_llm_modern_components.bpe import train_tokenizer
 from chapter_10_llm_modern_components.corpora import load_corpus
+from chapter_10_llm_modern_components.data import split_validation
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.scaling import initialize_mup_, mup_optimizers, training_operations
+from chapter_10_llm_modern_components.scaling import (
+    initialize_mup_,
+    muon_operations,
+    mup_optimizers,
+    training_operations,
+)
 from utils.checkpoint import load_state, save_state
 from utils.device import autocast
 from utils.errors import UserError
@@ -32,7 +38,7 @@ from utils.timer import Timer
 
 WARMUP = 0.1  # share of the steps in which the rate rises
 CLIP = 1.0  # largest norm of the gradients
-MEASURED = 1024  # held-out windows, evenly spaced
+MEASURED = 1024  # windows at most, evenly spaced
 
 
 class Source(NamedTuple):
@@ -58,27 +64,32 @@ class Setting(NamedTuple):
     weight_decay: float = 0.0
     base_width: int = 0  # of the maximal update parametrisation; 0: the ordinary one
     unique: int = 0  # tokens that are different; 0: as many as there are
+    split: str = "held_out"  # what the loss is measured on; "validation" where it is to choose something
 
 
 class Stream(NamedTuple):
     """A corpus as tokens, one text after the other."""
 
     train: Tensor  # (N,)
+    validation: Tensor
     held_out: Tensor
     bytes_per_token: float  # of the held-out part
 
 
 @cache
 def load_stream(corpus: str, data_root: Path, vocab_size: int) -> Stream:
-    """Return the corpus in bytes, or in tokens of a tokenizer learned from its training part."""
-    texts = ["\n".join(part) for part in load_corpus(corpus, data_root)]
+    """Return the corpus in bytes, or in tokens of a tokenizer learned from its training part.
+
+    The validation part is of whole documents, as the held-out one.
+    """
+    learned, held_out = load_corpus(corpus, data_root)
+    texts = ["\n".join(part) for part in (*split_validation(learned), held_out)]
     data = [text.encode() for text in texts]
     if vocab_size == 256:
-        train, held_out = (torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in data)
-        return Stream(train, held_out, 1.0)
+        return Stream(*(torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in data), 1.0)
     tokenizer = train_tokenizer(texts[:1], vocab_size)
-    train, held_out = (torch.tensor(tokenizer.encode(text), dtype=torch.int16) for text in texts)
-    return Stream(train, held_out, len(data[1]) / len(held_out))
+    parts = [torch.tensor(tokenizer.encode(text), dtype=torch.int32) for text in texts]
+    return Stream(*parts, len(data[-1]) / len(parts[-1]))
 
 
 def windows(tokens: Tensor, length: int) -> Tensor:
@@ -107,6 +118,13 @@ def build(setting: Setting, device: torch.device) -> tuple[LanguageModel, list[O
         initialize_mup_(model, setting.base_width)
         return model, mup_optimizers(model, setting.optimizer, setting.lr, setting.base_width)
     return model, make_optimizers(model, setting.optimizer, setting.lr, setting.weight_decay)
+
+
+def step_operations(setting: Setting, length: int) -> int:
+    """Return the multiplications and additions of one step, those of Muon among them."""
+    model = LanguageModel(ModelConfig(**setting.config))
+    work = training_operations(model, length) * setting.batch_size * length
+    return work + muon_operations(model) if setting.optimizer == "muon" else work
 
 
 def train(setting: Setting, source: Source) -> dict:
@@ -140,21 +158,21 @@ def train(setting: Setting, source: Source) -> dict:
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
-    held_out = held_out_loss(model, windows(stream.held_out, source.length)) if loss.isfinite() else math.nan
-    n_tokens = steps * setting.batch_size * source.length
+    unread = windows(getattr(stream, setting.split), source.length)
+    measured = windows_loss(model, unread) if loss.isfinite() else math.nan
     return {
-        "loss": held_out,  # nats a token
-        "bits_per_byte": held_out / math.log(2) / stream.bytes_per_token,
+        "loss": measured,  # nats a token
+        "bits_per_byte": measured / math.log(2) / stream.bytes_per_token,
         "steps": steps,
-        "tokens": n_tokens,
+        "tokens": steps * setting.batch_size * source.length,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "operations": training_operations(model, source.length) * n_tokens,
+        "operations": steps * step_operations(setting, source.length),
         "train_seconds": timer.seconds,
     }
 
 
 @torch.no_grad()
-def held_out_loss(model: LanguageModel, data: Tensor) -> float:
+def windows_loss(model: LanguageModel, data: Tensor) -> float:
     """Return the mean cross-entropy (nats a token) on evenly spaced windows, in float32."""
     device, losses = next(model.parameters()).device, []
     with evaluating(model):
@@ -172,8 +190,9 @@ class Trainings:
     """Trains what it is asked for, several at a time, and stores what was measured: with `resume`, none is repeated."""
 
     def __init__(self, source: Source, path: Path, flags: dict, processes: int, resume: bool):
-        self.source, self.path, self.flags, self.processes = source, path, flags, processes
-        self.rows: list[dict] = load_state(path, flags, {})[1] if resume else []
+        self.source, self.path, self.processes = source, path, processes
+        self.flags = {name: value for name, value in flags.items() if name != "processes"}  # changes no number
+        self.rows: list[dict] = load_state(path, self.flags, {})[1] if resume else []
 
     def __call__(self, settings: Sequence[Setting], name: str = "trainings") -> list[dict]:
         """Return the rows of these trainings, in this order; the longest ones begin."""

@@ -28,7 +28,7 @@ def draw_laws(
 
 def draw_rates(axes: Axes, final: dict) -> None:
     """Draw loss against the learning rate: a line a width, dashed in the ordinary parametrisation."""
-    names = [name.removesuffix("_tuning") for name in final if name.endswith("_tuning")]
+    names = [name.removesuffix("_tuning") for name in final if name.endswith("_tuning") and name != "lr_tuning"]
     widths = sorted({int(name.rsplit("_", 1)[1]) for name in names})
     for i, width in enumerate(widths):
         for kind, style in (("ordinary", "--"), ("mup", "-")):
@@ -39,7 +39,7 @@ def draw_rates(axes: Axes, final: dict) -> None:
     lowest = min(loss for loss in losses if math.isfinite(loss))  # a training may have failed
     axes.set(xscale="log", xlabel="learning rate (dashed: ordinary, solid: µP)", ylabel="loss (nats a byte)")
     axes.set_ylim(lowest * 0.98, lowest * 1.35)
-    axes.axvline(final["lr"], color=GREY, linewidth=1)
+    axes.axvline(final[f"mup_{widths[0]}_lr"], color=GREY, linewidth=1)
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 ALPHAS = BETAS = (0.1, 0.2, 0.35, 0.5, 0.8, 1.2)  # exponents to start from
 POLISHED = 4  # of these starts, the best, go on to L-BFGS
+FARTHEST = 100.0  # a logarithm beyond which a number means nothing
 DELTA = 1e-3  # relative error from which on Huber's loss grows only linearly
 
 
@@ -31,10 +32,18 @@ class Law(NamedTuple):
         return self.E + self.A / n**self.alpha + self.B / d**self.beta
 
     def compute_optimal(self, c: float) -> tuple[float, float]:
-        """Return parameters N and tokens D of the lowest loss where 6 N D = c (equation 4)."""
-        ratio = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
-        n = ratio * (c / 6) ** (self.beta / (self.alpha + self.beta))
-        return n, c / (6 * n)
+        """Return parameters N and tokens D of the lowest loss where 6 N D = c (equation 4).
+
+        Raises:
+            ValueError: there is no such place, as the loss hardly falls with one of the two.
+        """
+        n_part, d_part = self.alpha * self.A, self.beta * self.B
+        if min(n_part, d_part) > 0:
+            log_n = (math.log(n_part / d_part) + self.beta * math.log(c / 6)) / (self.alpha + self.beta)
+            if abs(log_n) < FARTHEST:
+                n = math.exp(log_n)
+                return n, c / (6 * n)
+        raise ValueError("this law has no best size")
 
 
 def fit_law(n: Sequence[float], d: Sequence[float], loss: Sequence[float], delta: float = DELTA) -> Law:
@@ -139,7 +148,7 @@ class _Problem:
         return x.detach()
 
     def law(self, x: Tensor) -> Law:
-        e, a, b, log_alpha, log_beta = x.tolist()
+        e, a, b, log_alpha, log_beta = x.clamp(min=-FARTHEST).tolist()
         alpha, beta = math.exp(log_alpha), math.exp(log_beta)
         return Law(math.exp(e), math.exp(a) * self.n0**alpha, math.exp(b) * self.d0**beta, alpha, beta)
 

@@ -4,15 +4,17 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from chapter_10_llm_modern_components.efficiency import Step, parse, relative_error
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.scaling.memory import activation_bytes, kept_numbers, state_bytes
+from utils.memory import torch_peak
 
 
 @pytest.fixture
 def args():
-    return parse(["--dry_run", "--n_layers", "2", "--batch_size", "8", "--accumulate", "4"])
+    return parse(["--dry_run", "--depth", "2", "--batch_size", "8", "--accumulate", "4"])
 
 
 def test_accumulated_gradients_are_those_of_the_large_batch(args):
@@ -28,7 +30,7 @@ def test_bfloat16_gives_nearly_the_same(args):
 
 
 def test_checkpointing_and_accumulation_need_less_memory(args):
-    args.n_layers, args.length = 6, 64
+    args.depth, args.length = 4, 64
     plain, checkpointing, accumulation = (Step(arm, args).peak() for arm in ("plain", "checkpointing", "accumulation"))
     assert checkpointing < 0.6 * plain and accumulation < 0.6 * plain
 
@@ -55,3 +57,25 @@ def test_what_is_kept_of_a_token_is_counted_by_hand_too():
     found = activation_bytes(LanguageModel(config).train(), 4, 16)
     tables = 2 * 4 * 16 * 8  # cosines and sines
     assert found == pytest.approx(4 * 4 * 16 * (3 * sum(counts.values()) + end) + tables, rel=1e-3)
+
+
+def test_with_checkpoints_the_end_is_gone_before_a_block_comes_back():
+    """936 numbers more at the end are 936 more without checkpoints; behind a larger block they do not show."""
+
+    def peak(n_tokens, checkpointing):
+        config = ModelConfig(n_tokens, d_model=32, n_layers=2, n_heads=2, d_ff=1024, max_length=64)
+        counts = kept_numbers(config)
+        assert counts["end"] < sum(counts.values()) - counts["end"]
+        model = LanguageModel(config).train()
+        model.checkpointing = checkpointing
+        ids = torch.zeros(16, 64, dtype=torch.long)
+
+        def step():
+            model.zero_grad()
+            F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()
+
+        step()
+        return torch_peak(step) / 4 / 1024
+
+    assert peak(1000, False) - peak(64, False) == pytest.approx(936, rel=0.1)
+    assert peak(1000, True) - peak(64, True) < 0.1 * 936

@@ -7,10 +7,11 @@ import math
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
+from random import Random
+from threading import Thread
 
 import pytest
 import torch
@@ -21,16 +22,22 @@ from chapter_10_llm_modern_components import pretrain as script
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.data import SPECIAL, utf8
 from chapter_10_llm_modern_components.dial import dial
-from chapter_10_llm_modern_components.measuring import bits_per_byte, parses, xz_bits_per_byte
+from chapter_10_llm_modern_components.measuring import (
+    bits_per_byte,
+    functions,
+    ngram_bits_per_byte,
+    parses,
+    xz_bits_per_byte,
+)
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.sharding import FORCE_SUM
 from chapter_10_llm_modern_components.shipped import load_writer
-from tests.conftest import ROOT
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
 TINY = ["--dry_run", "--device", "cpu", "--amp", "off"]
 NEWER = pytest.mark.skipif(not hasattr(FSDPModule, FORCE_SUM), reason="this PyTorch cannot shard on a CPU")
+KILLS = 10
 TIMES = {"seconds", "tokens_per_second", "mfu", "peak_flops"}
 
 
@@ -46,46 +53,78 @@ def weights(folder):
     return torch.load(folder / "toy.pth", weights_only=True)["weights"]
 
 
-def run_with_kills(flags, kills, monkeypatch):
-    """Run the script; after the first, third, fifth ... state that is saved it is interrupted and resumed."""
-    save, saved = script.save_state, []
-
-    def save_and_stop(*args):
-        save(*args)
-        saved.append(args)
-        if len(saved) % 2 and len(saved) < 2 * kills:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(script, "save_state", save_and_stop)
-    for _ in range(kills):
-        with pytest.raises(KeyboardInterrupt):
-            script.main(flags)
-        torch.rand(3)  # whatever the generators have been used for meanwhile
-        flags = [*flags, "--resume"]
-    script.main(flags)
+def kill_after(cpu_seconds):
+    while time.process_time() < cpu_seconds:
+        time.sleep(1e-3)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
-    """To the last bit, with dropout, an average and windows of more than one epoch; once by a real kill -9."""
-    whole, parts, killed = tmp_path / "whole", tmp_path / "parts", tmp_path / "killed"
-    flags = [*TINY, "--max_steps", "44", "--save_every", "4", "--dropout", "0.1", "--batch_size", "6", "--lr", "0.01"]
-    script.main([*flags, "--out_dir", str(whole)])
+def run_in_a_fork(flags, log, killed_after=None):
+    """Run the script in a new process, perhaps one that kill -9 ends in the middle; return exit status and CPU time."""
+    child = os.fork()
+    if child == 0:
+        try:
+            script.peak_speed = lambda *_: 1e9  # which takes longer than many a step, and changes no loss
+            if killed_after is not None:
+                Thread(target=kill_after, args=(killed_after,), daemon=True).start()
+            with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+                script.main(flags)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status, usage = os.wait4(child, 0)
+    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+
+def train_whole_and_with_kills(_, flags, folder):
+    """What a process does that has not computed yet, and so may be forked: it notes where each kill found the other."""
+    status, seconds = run_in_a_fork([*flags, "--out_dir", str(folder / "whole")], folder / "log.txt")
+    assert status == 0
+    state, moments, positions = folder / "parts" / "state_toy.pth", Random(0), []
+    flags = [*flags, "--out_dir", str(folder / "parts")]
+    for _ in range(KILLS):
+        resume = ["--resume"] if state.exists() else []
+        share = moments.uniform(0, 2.2 / KILLS)  # of the uninterrupted training's time: a moment, not a step
+        status, _ = run_in_a_fork([*flags, *resume], folder / "log.txt", share * seconds)
+        assert status == -signal.SIGKILL
+        positions.append(torch.load(state, weights_only=True)["position"] if state.exists() else 0)
+    status, _ = run_in_a_fork([*flags, "--resume"], folder / "log.txt")
+    assert status == 0
+    (folder / "positions.json").write_text(json.dumps(positions))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="ten new processes would each import PyTorch")
+def test_ten_times_killed_and_resumed_equals_uninterrupted(tmp_path, quick_processes):
+    """To the last bit, with dropout, an average and windows of more than one epoch, wherever the kills come."""
+    flags = [*TINY, "--max_steps", "60", "--save_every", "2", "--dropout", "0.1", "--batch_size", "6", "--lr", "0.01"]
+    mp.spawn(train_whole_and_with_kills, (flags, tmp_path), nprocs=1)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert read(whole)["final"]["epochs"] > 1
     first, last = (losses(whole)[i]["train_loss"] for i in (0, -1))
     assert last < 0.8 * first, "it learns"
+    positions = json.loads((tmp_path / "positions.json").read_text())
+    assert len(positions) == 10 and len(set(positions)) > 4 and positions[-1] < 60, "at different moments of it"
+    assert losses(parts) == losses(whole)
+    assert all(torch.equal(tensor, weights(parts)[name]) for name, tensor in weights(whole).items())
 
-    command = [sys.executable, ROOT / "chapter_10_llm_modern_components/pretrain.py", *flags, "--out_dir", killed]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (killed / "state_toy.pth").exists() and process.poll() is None:
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL and not (killed / "toy.pth").exists()
-    script.main([*flags, "--out_dir", str(killed), "--resume"])
 
-    run_with_kills([*flags, "--out_dir", str(parts)], 3, monkeypatch)
-    for folder in (killed, parts):
-        assert losses(folder) == losses(whole)
-        assert all(torch.equal(tensor, weights(folder)[name]) for name, tensor in weights(whole).items())
+def test_interrupted_and_resumed_in_one_process(tmp_path, monkeypatch):
+    """As in a notebook: by Ctrl-C, with generators that have been used meanwhile; other flags are refused."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    flags = [*TINY, "--max_steps", "8", "--dropout", "0.1"]
+    script.main([*flags, "--out_dir", str(whole)])
+    save = script.save_state
+
+    def save_and_stop(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(script, "save_state", save_and_stop)
+        script.main([*flags, "--out_dir", str(parts)])
+    torch.rand(3)
+    script.main([*flags, "--out_dir", str(parts), "--resume"])
+    assert losses(parts) == losses(whole)
     with pytest.raises(UserError, match="--dropout 0.1"):
         script.main([*TINY, "--out_dir", str(parts), "--resume"])
 
@@ -161,6 +200,21 @@ def test_bits_per_byte_are_of_the_whole_text(model):
 def test_what_xz_has_seen_costs_it_little():
     text = bytes(torch.randint(256, (4000,), generator=torch.Generator().manual_seed(0)).tolist())
     assert xz_bits_per_byte(b"", text) > 8 and xz_bits_per_byte(text, text) < 0.2
+
+
+def test_the_n_grams_order_is_chosen_on_the_validation_text():
+    learned, text = b"abcabcabdabcabd" * 9, b"cabdabcabdabca" * 3
+    of_each = {n: ngram_bits_per_byte(learned, text, text, [n])[0] for n in (1, 2, 4)}
+    assert of_each[4] < of_each[1] / 2
+    assert ngram_bits_per_byte(learned, b"dcbbdacdaadccbdbaddc", text, [1, 2, 4]) == (of_each[1], 1)
+    assert ngram_bits_per_byte(learned, text, text, [1, 2, 4]) == (min(of_each.values()), min(of_each, key=of_each.get))
+
+
+def test_functions_of_real_code_are_cut_out():
+    code = "".join(f"x = {i}\ndef f{i}():\n" + "    pass\n" * 12 for i in range(9))
+    found = functions(["no code", code], 3)
+    assert [text.count("\n") for text in found] == [10] * 3 and all(map(parses, found))
+    assert [text[4:6] for text in found] == ["f0", "f3", "f6"] and len(functions([code], 100)) == 9
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.scaling import (
     Law,
@@ -21,13 +22,23 @@ from chapter_10_llm_modern_components.scaling import (
     fit_repetition,
     initialize_mup_,
     interval,
+    muon_operations,
     mup_factors,
     mup_optimizers,
     power_law,
     r_squared,
     training_operations,
 )
-from chapter_10_llm_modern_components.small_training import Setting, Source, Trainings, batches, train, windows
+from chapter_10_llm_modern_components.small_training import (
+    Setting,
+    Source,
+    Trainings,
+    batches,
+    load_stream,
+    step_operations,
+    train,
+    windows,
+)
 from utils.errors import UserError
 from utils.seed import set_seed
 
@@ -73,6 +84,12 @@ def test_the_best_size_is_the_best():
         assert TRUE(n * factor, d / factor) > TRUE(n, d)
 
 
+@pytest.mark.parametrize("changes", [{"A": 0.0, "alpha": 0.0}, {"B": 1e-300, "beta": 1e-9, "alpha": 1e-3}])
+def test_a_law_that_hardly_falls_with_one_of_the_two_has_no_best_size(changes):
+    with pytest.raises(ValueError, match="no best size"):
+        TRUE._replace(**changes).compute_optimal(1e13)
+
+
 def test_a_parabola_finds_its_bottom():
     n = np.geomspace(1e4, 1e6, 5)
     valley = fit_parabola(n, 2 + 0.1 * np.log(n / 8e4) ** 2)
@@ -112,6 +129,15 @@ def test_operations_are_those_that_pytorch_counts(changes):
     counted = sum(n for name, n in counter.get_flop_counts()["Global"].items() if "attention" not in str(name))
     attention = 12 * config.n_layers * config.d_model * 16 // 2  # kernels are free to count hidden scores: left out
     assert training_operations(model, 16) - attention == counted / 16
+
+
+def test_what_muon_adds_is_what_pytorch_counts():
+    sizes = {"d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 48, "max_length": 16}
+    model = LanguageModel(ModelConfig(50, **sizes, qk_norm=True))
+    model(torch.zeros(1, 16, dtype=torch.long)).sum().backward()
+    with FlopCounterMode(display=False) as counter:
+        make_optimizers(model, "muon", 1e-3, 0.0)[0].step()
+    assert counter.get_total_flops() == muon_operations(model)
 
 
 # --- one rate for every width -----------------------------------------------------------------------------------------
@@ -179,6 +205,21 @@ def test_a_pass_has_each_window_once():
         next(batches(data, 11, seed=0))
 
 
+def test_what_chooses_is_neither_learned_nor_reported():
+    lines = [set(bytes(part.tolist()).split(b"\n")) - {b""} for part in load_stream("toy", Path(), 256)[:3]]
+    assert all(lines) and not lines[0] & lines[1] and not lines[0] & lines[2] and not lines[1] & lines[2]
+    setting = Setting(TINY, 2e-2, 16 * 8, 8, seed=0)
+    assert train(setting, SOURCE)["loss"] != train(setting._replace(split="validation"), SOURCE)["loss"]
+
+
+def test_a_small_training_says_what_it_costs():
+    setting = Setting(TINY, 2e-2, 16 * 8 * 3, 8, seed=0)
+    model = LanguageModel(ModelConfig(**TINY))
+    work = training_operations(model, 16) * 16 * 8
+    assert train(setting, SOURCE)["operations"] == 3 * work
+    assert step_operations(setting._replace(optimizer="muon"), 16) == work + muon_operations(model)
+
+
 def test_a_small_training_learns_and_is_repeated_exactly():
     setting = Setting(TINY, 2e-2, 16 * 8 * 60, 8, seed=0)
     row, again = (train(setting, SOURCE) for _ in range(2))
@@ -191,7 +232,9 @@ def test_trainings_are_resumed_and_not_repeated(tmp_path, monkeypatch):
     settings = [Setting(TINY, lr, 16 * 4 * 2, 4, seed=0) for lr in (1e-3, 2e-3, 1e-3)]
     rows = Trainings(SOURCE, tmp_path / "state.pth", {}, 1, resume=False)(settings)
     assert rows[0] == rows[2] != rows[1]
-    again = Trainings(SOURCE, tmp_path / "state.pth", {}, 1, resume=True)
+    again = Trainings(
+        SOURCE, tmp_path / "state.pth", {"processes": 2}, 2, resume=True
+    )  # as many at a time as one likes
     monkeypatch.setattr(Trainings, "run", lambda self, missing: iter(missing))  # a training would be no pair
     assert again(settings) == rows
 

@@ -5,10 +5,11 @@
 import json
 
 import pytest
+import torch
 
 from chapter_10_llm_modern_components import ablation, scaling_laws
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.scaling import training_operations
+from chapter_10_llm_modern_components.scaling import muon_operations, training_operations
 from chapter_10_llm_modern_components.small_training import Trainings
 
 QUICK = ["--dry_run", "--device", "cpu"]
@@ -56,6 +57,19 @@ def test_the_chain_adds_one_part_at_a_time_and_ends_at_ours():
 def test_every_arm_costs_the_budget():
     args = ablation.parse(["--device", "cpu"])
     for arm, config in ablation.arms(args).items():
-        setting = ablation.setting(arm, {"adamw": 1e-3, "muon": 1e-3}, args.budget, 0, args)
-        cost = training_operations(LanguageModel(ModelConfig(**config)), args.length)
-        assert setting.n_tokens * cost == pytest.approx(args.budget, rel=1e-3)
+        setting = ablation.setting(arm, 1e-3, args.budget, 0, args)
+        model, steps = LanguageModel(ModelConfig(**config)), setting.n_tokens / (args.batch_size * args.length)
+        cost = setting.n_tokens * training_operations(model, args.length)
+        cost += steps * muon_operations(model) if arm == "muon" else 0
+        assert cost == pytest.approx(args.budget, rel=1e-3) and steps == round(steps)
+
+
+@pytest.mark.parametrize("script,name", [(scaling_laws, "scaling_laws"), (ablation, "ablation")])
+def test_rates_are_chosen_on_the_validation_part_and_equally_often(script, name, tmp_path):
+    script.main([*QUICK, "--out_dir", str(tmp_path)])
+    rows = torch.load(tmp_path / f"{name}_state.pth", weights_only=True)["history"]
+    splits = {row["setting"]["seed"] >= script.TUNING_SEED: row["setting"]["split"] for row in rows}
+    assert splits == {True: "validation", False: "held_out"}
+    found = {key: len(value) for key, value in final(tmp_path / f"{name}.json").items() if key.endswith("_tuning")}
+    found.pop("lr_tuning", None)
+    assert len(found) > 2 and len(set(found.values())) == 1
