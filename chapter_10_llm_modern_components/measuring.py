@@ -57,14 +57,15 @@ def mean_loss(model: LanguageModel, texts: Sequence[Tensor], length: int) -> flo
 def ngram_bits_per_byte(learned: bytes, validation: bytes, text: bytes, orders: Sequence[int]) -> tuple[float, int]:
     """Return the same of chapter 6's n-gram model of bytes, and its order, that which does best on `validation`.
 
-    The text goes on where `learned` ends.
+    The text goes on where `learned` ends. Each byte counts as seen once at least: else the first é would be impossible.
     """
+    every = torch.arange(256)
     before, between, after = (
         torch.frombuffer(bytearray(part), dtype=torch.uint8).long() for part in (learned, validation, text)
     )
     found = []
     for order in orders:
-        model = KneserNey(before, 256, order)
+        model = KneserNey(torch.cat([every, before]), 256, order)
         found.append((model.loss(between, before), model.loss(after, before) / math.log(2), order))
     return min(found)[1:]
 

@@ -1,8 +1,8 @@
 """Small trainings that foretell a larger one: the best learning rate, the best size, and the loss it will reach.
 用许多小型训练预测一个更大的训练：最佳学习率、最佳大小，以及将达到的损失。
 
-    python chapter_10_llm_modern_components/scaling_laws.py    # 80 min on 2 CPU cores
-    python chapter_10_llm_modern_components/scaling_laws.py --processes 1    # one at a time: 2 h 30 min on one
+    python chapter_10_llm_modern_components/scaling_laws.py    # 60 min on 2 CPU cores
+    python chapter_10_llm_modern_components/scaling_laws.py --processes 1    # one at a time: 1 h 50 min on one
     python chapter_10_llm_modern_components/scaling_laws.py --resume    # after an interruption, with any --processes
 
 All models read the bytes of the children's books, have three layers and differ in width. First the learning rate is

@@ -20,9 +20,15 @@ def final(path):
 
 
 @pytest.mark.parametrize("script,name", [(scaling_laws, "scaling_laws"), (ablation, "ablation")])
-def test_a_finished_experiment_is_resumed_without_training(script, name, tmp_path, monkeypatch):
+def test_rates_are_chosen_on_validation_and_what_is_finished_is_resumed(script, name, tmp_path, monkeypatch):
+    """With as many rates for each arm, and on documents that are not reported on; resumed without a training."""
     script.main([*QUICK, "--out_dir", str(tmp_path)])
     first = final(tmp_path / f"{name}.json")
+    rows = torch.load(tmp_path / f"{name}_state.pth", weights_only=True)["history"]
+    splits = {row["setting"]["seed"] >= script.TUNING_SEED: row["setting"]["split"] for row in rows}
+    assert splits == {True: "validation", False: "held_out"}
+    tried = [len(value) for key, value in first.items() if key.endswith("_tuning") and key != "lr_tuning"]
+    assert len(tried) > 2 and len(set(tried)) == 1
     monkeypatch.setattr(Trainings, "run", lambda self, missing: iter(missing))  # a training would be no pair
     monkeypatch.setattr(Trainings, "timed", None)
     script.main([*QUICK, "--out_dir", str(tmp_path), "--resume"])
@@ -62,14 +68,3 @@ def test_every_arm_costs_the_budget():
         cost = setting.n_tokens * training_operations(model, args.length)
         cost += steps * muon_operations(model) if arm == "muon" else 0
         assert cost == pytest.approx(args.budget, rel=1e-3) and steps == round(steps)
-
-
-@pytest.mark.parametrize("script,name", [(scaling_laws, "scaling_laws"), (ablation, "ablation")])
-def test_rates_are_chosen_on_the_validation_part_and_equally_often(script, name, tmp_path):
-    script.main([*QUICK, "--out_dir", str(tmp_path)])
-    rows = torch.load(tmp_path / f"{name}_state.pth", weights_only=True)["history"]
-    splits = {row["setting"]["seed"] >= script.TUNING_SEED: row["setting"]["split"] for row in rows}
-    assert splits == {True: "validation", False: "held_out"}
-    found = {key: len(value) for key, value in final(tmp_path / f"{name}.json").items() if key.endswith("_tuning")}
-    found.pop("lr_tuning", None)
-    assert len(found) > 2 and len(set(found.values())) == 1
