@@ -57,15 +57,16 @@ def mean_loss(model: LanguageModel, texts: Sequence[Tensor], length: int) -> flo
 def ngram_bits_per_byte(learned: bytes, validation: bytes, text: bytes, orders: Sequence[int]) -> tuple[float, int]:
     """Return the same of chapter 6's n-gram model of bytes, and its order, that which does best on `validation`.
 
-    The text goes on where `learned` ends. Each byte counts as seen once at least: else the first é would be impossible.
+    The text goes on where `learned` ends. Bytes that occur nowhere are no part of the alphabet, so that longer n-grams
+    fit into 64 bits; orders that do not are left out. The other bytes count as seen once at least: else the first é
+    would be impossible.
     """
-    every = torch.arange(256)
-    before, between, after = (
-        torch.frombuffer(bytearray(part), dtype=torch.uint8).long() for part in (learned, validation, text)
-    )
+    parts = [torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in (learned, validation, text)]
+    kinds, ids = torch.unique(torch.cat(parts), return_inverse=True)
+    before, between, after = ids.split([len(part) for part in parts])
     found = []
-    for order in orders:
-        model = KneserNey(torch.cat([every, before]), 256, order)
+    for order in [n for n in orders if len(kinds) ** n < 2**63] or [7]:
+        model = KneserNey(torch.cat([torch.arange(len(kinds)), before]), len(kinds), order)
         found.append((model.loss(between, before), model.loss(after, before) / math.log(2), order))
     return min(found)[1:]
 

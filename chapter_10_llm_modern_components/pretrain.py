@@ -150,7 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--ema", type=share, default=0.0, help="decay of the weights' running average; 0: none")
     parser.add_argument("--save_every", type=positive, default=250, help="steps between saved states")
     what = "bytes of the n-grams to compare with; the validation documents choose"
-    parser.add_argument("--ngram_orders", type=positive, nargs="+", default=[5, 6, 7], help=what)
+    parser.add_argument("--ngram_orders", type=positive, nargs="+", default=[6, 7, 8, 9], help=what)
     parser.add_argument("--n_sampled", type=positive, default=250, help="tokens of a sample at most")
     parser.add_argument("--temperature", type=amount, default=0.8, help="of the samples")
     return parser
