@@ -16,6 +16,6 @@ def dial(depth: int, **given: float | None) -> dict[str, float]:
     chosen.setdefault("n_kv_heads", max(n for n in range(1, half + 1) if n_heads % n == 0))
     d_model = chosen.setdefault("d_model", 64 * n_heads)
     chosen.setdefault("d_ff", 16 * max(1, round(d_model * 8 / 3 / 16)))
-    chosen.setdefault("lr", 0.003 * (5 / depth) ** 0.5)
+    chosen.setdefault("lr", 0.006 * (5 / depth) ** 0.5)
     chosen.setdefault("batch_size", 4 * max(2, round(0.8 * depth)))
     return chosen
