@@ -1,5 +1,5 @@
 """From GPT-2's block to today's, one part at a time, each arm with equally many operations to spend.
-从 GPT-2 的块到今天的块：一次换一个部件，每一步的运算量预算相同。
+从 GPT-2 的块到今天的块：一次换一个部件，每种配置的运算量预算相同。
 
     python chapter_10_llm_modern_components/ablation.py    # 2 h 20 min on 1 CPU core
     python chapter_10_llm_modern_components/ablation.py --resume    # after an interruption, to the same numbers

@@ -1,5 +1,5 @@
 """Teach a fine-tuned model something new: all its weights, two thin matrices a layer, or those beside 4-bit weights.
-教微调后的模型学会新任务：训练全部权重、每层两个瘦长矩阵，或在 4 位权重旁训练这些矩阵。
+教微调后的模型学会新任务：训练全部权重，或只训练每层两个瘦长的矩阵，或在 4 位权重旁训练这样的矩阵。
 
     python chapter_10_llm_modern_components/adapt.py    # on 2 CPU cores about an hour
     python chapter_10_llm_modern_components/adapt.py --arms lora --rank 2 --trial_steps 0 --lr 4e-3

@@ -1,5 +1,5 @@
 """Talk with a fine-tuned model in the terminal: it answers as it thinks, remembers, and may use a calculator.
-在终端里与微调后的模型对话：边想边答、记得前文，还能用计算器。
+在终端里与微调后的模型对话：边生成边显示、记得前文，还能用计算器。
 
     python chapter_10_llm_modern_components/chat.py    # a conversation; /reset forgets it, /save FILE keeps it
     python chapter_10_llm_modern_components/chat.py --prompt "What is 12 times 7?"    # one answer: seconds

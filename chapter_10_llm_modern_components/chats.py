@@ -1,5 +1,5 @@
 """Chats to learn from: questions of many families, made up as they are needed, packed in rows.
-用来学习的对话：多个任务族的题目随用随生成，打包成行。
+供模型学习的对话：多个任务族的题目，随用随生成，再拼接成行。
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """What the chapter's models read: children's books, the standard library of your own Python, or a few made-up lines.
-本章模型的阅读材料：童书、你自己的 Python 标准库，或几行自编的句子。
+本章的模型读什么：童书、你自己的 Python 标准库，或几行编造的句子。
 
 A corpus is a list of documents. Whole documents are held out, never lines of one: a model that has read half of a book
 knows its names and its plot.

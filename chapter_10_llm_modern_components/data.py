@@ -1,5 +1,5 @@
 """What pre-training reads: documents as one long stream of tokens on disk, and windows of it in an order of their own.
-预训练读什么：把文档连成磁盘上的一条长词元流，再按固定的顺序从中取窗口。
+预训练读什么：把文档连成磁盘上的一条长词元流，再按一定的次序从中取窗口。
 
     <|endoftext|> first document <|endoftext|> second document <|endoftext|>
 

@@ -1,5 +1,5 @@
 """What does a teacher give a small model? Two that begin alike: one learns from texts, one also from the teacher.
-老师能教给小模型什么？两个起点相同的学生：一个只看文本，一个还看老师给出的概率。
+教师能教给小模型什么？两个起点相同的学生：一个只看文本，一个还看教师给出的概率。
 
     python chapter_10_llm_modern_components/distill.py    # on 2 CPU cores about an hour
     python chapter_10_llm_modern_components/distill.py --soft_weight 0.5 --temperature 1

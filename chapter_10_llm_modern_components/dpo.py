@@ -1,5 +1,5 @@
 """Learn from pairs of a better and a worse answer, both tried out by the model itself: DPO, or SimPO.
-从一好一坏的回答对中学习，回答都由模型自己尝试得到：DPO 或 SimPO。
+从一好一坏的回答对中学习，两个回答都是模型自己试出来的：DPO 或 SimPO。
 
     python chapter_10_llm_modern_components/dpo.py    # on 2 CPU cores about 20 minutes
     python chapter_10_llm_modern_components/dpo.py --preference right    # right answers, of all families

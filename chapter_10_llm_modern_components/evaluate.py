@@ -1,5 +1,5 @@
 """Examine a model that answers: right or wrong by family, best and majority of n, calibration, and what it has kept.
-考一考会回答的模型：各任务族的正确率、n 次最好与投票、置信度校准，以及它保留了多少。
+考一考会回答的模型：各任务族的正确率、n 个回答里取最好的或投票、置信度校准，以及从前会的还剩多少。
 
     python chapter_10_llm_modern_components/evaluate.py    # the fine-tuned model that ships: on 2 CPU cores minutes
     python chapter_10_llm_modern_components/evaluate.py --split unseen --families composition    # unseen pairs of steps

@@ -1,5 +1,5 @@
 """Let a language model write: one text as it comes, several side by side, or with a small model that guesses ahead.
-让语言模型写作：逐字流式输出、多条提示并行，或让小模型先猜。
+让语言模型写作：边写边输出、多条提示并排，或让小模型先猜。
 
     python chapter_10_llm_modern_components/generate.py --prompt "Once upon a time"
     python chapter_10_llm_modern_components/generate.py --prompt "Once upon a time" "The sea" --temperature 0

@@ -1,5 +1,5 @@
 """How good answers are: right or wrong, best of n, majority of n; whether a model knows it; how far it has moved.
-怎样给回答打分：对错、n 次中最好的、n 次投票；模型是否有自知之明；离参考模型有多远。
+怎样给回答打分：对错、n 个里取最好的、n 个投票；模型是否有自知之明；离参考模型有多远。
 """
 
 import math

@@ -1,5 +1,5 @@
 """Reads tokenizer.json, the file of Hugging Face's `tokenizers`, where it holds a byte-level BPE such as GPT-2's.
-读取 Hugging Face `tokenizers` 的 tokenizer.json（限字节级 BPE，如 GPT-2、Llama 3、Qwen 所用）。
+读取 Hugging Face `tokenizers` 的文件 tokenizer.json，只要里面是 GPT-2 那样的字节级 BPE。
 
 What it says is what `bpe` does: cut a text into chunks, write each as bytes, merge the pairs that were learned first.
 Only the numbers of the tokens are others, and the bytes are written as characters that can be printed.

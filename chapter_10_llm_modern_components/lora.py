@@ -1,5 +1,5 @@
 """LoRA: a trained model learns something new through two thin matrices beside each of its frozen ones.
-LoRA：冻结原有矩阵，只训练旁边的两个瘦长矩阵，让训练好的模型学会新东西。
+LoRA：冻结训练好的每个矩阵，只训练它旁边两个瘦长的矩阵，让模型学会新东西。
 
     y = W x + alpha / r * B A x     W (out, in) frozen, A (r, in), B (out, r) with r far below both
 

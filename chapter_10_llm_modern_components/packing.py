@@ -1,5 +1,5 @@
 """Several short texts in one row: each sees itself alone, and nothing is spent on padding.
-把几段短文本装进同一行：各段只看得见自己，不在填充上浪费计算。
+把几段短文本拼进同一行：各段只看得见自己，不在填充上浪费计算。
 
     texts    0 0 0 0 1 1 1 2 2 2 2 2    which text of the row each token belongs to
     places   0 1 2 3 0 1 2 0 1 2 3 4    where it stands in its text

@@ -1,5 +1,5 @@
 """Let stories end well: PPO with a value head, and chapter 6's sentiment classifier as the judge.
-让故事有好结局：带价值头的 PPO，由第 6 章的情感分类器打分。
+让故事有好结局：带价值头的 PPO，由第 6 章的情感分类器当裁判。
 
     python chapter_10_llm_modern_components/ppo.py    # on 2 CPU cores about two hours
     python chapter_10_llm_modern_components/ppo.py --arms bounded    # only the run that is held back: an hour

@@ -1,5 +1,5 @@
 """Learning from preferences without a reward model: DPO, and SimPO, which needs no reference model either.
-不用奖励模型，直接从偏好学习：DPO；以及连参考模型也不需要的 SimPO。
+不用奖励模型，直接从偏好中学习：DPO，以及连参考模型也不要的 SimPO。
 
 All log-probabilities (N,) are those of whole answers, see log_probabilities.py; N pairs of a chosen and a rejected one.
 """

@@ -1,5 +1,5 @@
 """What do fewer bits cost? A model's weights in int8, int4 and NF4 beside 16 bits: perplexity, bytes, tokens a second.
-少用几位要付出什么代价？把权重存成 int8、int4 与 NF4，与 16 位比较：困惑度、字节数、每秒词元数。
+每个权重少用几位，要付出什么代价？把权重存成 int8、int4 与 NF4，与 16 位比较：困惑度、字节数、每秒词元数。
 
     python chapter_10_llm_modern_components/quantize.py    # on 2 CPU cores about 10 minutes
     python chapter_10_llm_modern_components/quantize.py --model_path runs/pretrain/code.pth --corpus code

@@ -1,5 +1,5 @@
 """Learn which answers are good from pairs alone, and let the judge pick the best of several: a reward model.
-只从成对比较中学出评判，再让它从多个回答里挑最好的：奖励模型。
+只从成对的比较中学出一个裁判，再让它从几个回答里挑最好的：奖励模型。
 
     python chapter_10_llm_modern_components/reward.py    # on 2 CPU cores about 20 minutes
     python chapter_10_llm_modern_components/reward.py --resume    # after an interruption, to the same numbers

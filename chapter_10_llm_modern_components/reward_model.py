@@ -1,5 +1,5 @@
 """A reward model: which of two answers people like better, learned as a number for each.
-奖励模型：从“两个回答更喜欢哪个”学出每个回答的分数。
+奖励模型：从“两个回答里人们更喜欢哪个”学出每个回答的分数。
 """
 
 import torch

@@ -1,5 +1,5 @@
 """One small training from settings that say it all, and many of them on several cores: for experiments.
-由一组设置完全确定的一次小型训练，以及在多个核上并行跑许多次：供各实验使用。
+一次小型训练，由一组设置完全确定；在几个核上跑许多次，供各个实验使用。
 """
 
 import math

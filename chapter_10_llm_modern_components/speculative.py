@@ -1,5 +1,5 @@
 """Speculative decoding: a small model guesses a few tokens, the large one checks them all in a single pass.
-投机采样：小模型先猜几个词元，大模型一次前向就全部核对。
+投机采样：小模型先猜几个词元，大模型一次前向传播就全部核对。
 
 Reading five tokens takes a large model hardly longer than reading one, for the time goes into fetching its weights. So
 what a small model has guessed is read at once, and as much of it is kept as the large model might have written. The

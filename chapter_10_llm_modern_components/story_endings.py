@@ -1,5 +1,5 @@
 """Stories that a model goes on with, and a judge who says whether they sound glad: what PPO learns from.
-模型续写的故事，以及判断其是否欢快的评判：PPO 的学习材料。
+模型续写的故事，以及判断故事是否欢快的裁判：PPO 从中学习。
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """A decoder's attention as of today: grouped heads, rotary positions, normalised queries and keys, a window, a cache.
-当今解码器的注意力：分组的头、旋转位置、归一化的查询与键、滑动窗口和缓存。
+当今解码器的注意力：分组的头、旋转位置编码、归一化的查询与键、滑动窗口和缓存。
 """
 
 from functools import partial

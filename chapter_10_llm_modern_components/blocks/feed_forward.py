@@ -1,5 +1,5 @@
 """SwiGLU: a feed-forward network in which one half of the hidden numbers opens and shuts the other half.
-SwiGLU：隐藏层的一半数值充当门，控制另一半的通过。
+SwiGLU：一种前馈网络，隐藏层的一半数值充当门，决定另一半放行多少。
 """
 
 from torch import Tensor, nn

@@ -1,5 +1,5 @@
 """Learn a tokenizer from documents, fast: each different chunk once, and only what a merge has changed anew.
-从文档中快速学习分词器：每种片段只处理一次，每次合并后只更新发生变化的部分。
+从文档中快速学习分词器：每种片段只处理一次，每次合并后只重数有变化的部分。
 
 Both are done by chapter 7's `learn_merges`, to which a byte is a character. It chooses as `learn_merges_naive` does.
 """

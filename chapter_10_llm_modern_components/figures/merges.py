@@ -1,5 +1,5 @@
 """How bytes grow into tokens, merge by merge, and how often each merge is made.
-字节如何一次次合并成词元，以及每次合并出现的频率。
+字节如何一次次合并成词元，以及每种合并做了多少次。
 """
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, blank, tint, write

@@ -1,5 +1,5 @@
 """Longer texts than in training: hands that never came round, their new speeds; and scores that stay bounded.
-比训练时更长的文本：从没转满一圈的指针与它们的新转速；以及有界的分数。
+比训练时更长的文本：从没转满一圈的指针，它们的新转速；以及有界的分数。
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
 """Learning from rewards: comparisons, groups of answers, the best policy, a teacher's doubts; curves of trainings.
-从奖励中学习：两两比较、一组回答、最优策略、老师的犹豫；以及训练曲线。
+从奖励中学习：两两比较、一组回答、最优策略、教师的犹豫；以及训练曲线。
 """
 
 import math

@@ -1,5 +1,5 @@
 """What models say to the same prompts, side by side; and which file of the chapter feeds which.
-不同模型对同样提示的回答，并排放置；以及本章各文件之间的供给关系。
+各个模型对同样提示的回答，并排放置；以及本章各脚本的文件供给谁。
 """
 
 import textwrap

@@ -1,5 +1,5 @@
 """Scaling: what a training costs, what it will reach, and how a small model's settings carry over to a large one.
-缩放定律：训练要花多少算力，能达到多低的损失，以及小模型的设置如何搬到大模型上。
+规模：训练要花多少算力，能达到多低的损失，以及小模型的设置怎样搬到大模型上。
 """
 
 from chapter_10_llm_modern_components.scaling.isoflop import Parabola, fit_parabola, power_law

@@ -1,5 +1,5 @@
 """Where a training's memory goes: what is kept from step to step, and what a batch keeps until the way back.
-训练的内存用在哪里：步与步之间一直保留的部分，以及一个批次保留到反向传播的部分。
+训练的内存用在哪里：一步一步始终保留的部分，以及一个批次要留到反向传播的部分。
 """
 
 import torch

@@ -1,5 +1,5 @@
 """Maximal update parametrisation: initial scales and rates with which one learning rate fits every width.
-最大更新参数化（μP）：合适的初始尺度与学习率倍数，使同一个学习率适用于任何宽度。
+最大更新参数化（µP）：合适的初始尺度与学习率倍数，使同一个学习率适用于任何宽度。
 
 With m = width / base width, both at the base width as in the ordinary model (Yang et al. 2022, table 8):
 

@@ -1,5 +1,5 @@
 """Data that is read again is worth less each time.
-重复阅读的数据，每一遍的价值都在下降。
+数据反复读，一遍比一遍值得少。
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """Twenty families of tasks with answers that a program can check: what the chapter's models are taught to do.
-二十类答案可由程序检验的任务：本章的模型要学会做的事。
+二十个任务族，答案都可由程序检验：本章的模型要学会做的事。
 """
 
 from chapter_10_llm_modern_components.tasks.catalogue import (

@@ -1,5 +1,5 @@
 """All families, and sets of questions out of them: endlessly many to learn from, the same few hundred to measure on.
-全部任务族，以及由它们生成的题集：训练题无穷无尽，测试题固定不变。
+全部任务族，以及由它们生成的题集：训练题无穷无尽，测试题是固定的几百道。
 """
 
 from collections import Counter

@@ -1,5 +1,5 @@
 """What a family of tasks is: values drawn at random, several ways to ask, one right answer, and a split by the values.
-一类任务的构成：随机取值、多种问法、唯一正确的答案，以及按取值划分的训练集与测试集。
+一个任务族的构成：随机取值、多种问法、唯一正确的答案，以及按取值划分的训练集与测试集。
 """
 
 import hashlib

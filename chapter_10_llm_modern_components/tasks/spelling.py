@@ -1,5 +1,5 @@
 """Tasks on the letters of a word: turn it round, change its look, shorten it, replace and count its letters.
-围绕单词字母的任务：倒写、改变样式、删字母、替换字母、数字母。
+围绕单词字母的任务：倒写、改变写法、缩短、替换字母、数字母。
 """
 
 from collections import Counter
