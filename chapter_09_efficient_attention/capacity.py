@@ -6,8 +6,8 @@
     python chapter_09_efficient_attention/capacity.py --resume    # then both together; or after an interruption
 
 All models have the same widths, layers, steps and batches; a training draws its sequences anew at every step, short and
-long ones. Each kind of attention has its learning rate chosen by the same search, in shorter trainings with a seed of
-their own, once for each task, with its smaller memory.
+long ones. The number of heads sets how much is kept: a state has D^2/H numbers, a window D/H tokens. Each mechanism has
+its learning rate from the same search, in shorter trainings with a seed of their own, for recall with a middle memory.
 """
 
 import argparse
@@ -26,9 +26,10 @@ from tqdm import tqdm
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
+from chapter_09_efficient_attention.capacity_models import MECHANISMS, small_decoder
 from chapter_09_efficient_attention.capacity_tasks import IGNORED, guessed_recall, parity_batch, recall_batch
 from chapter_09_efficient_attention.figures.capacity import draw_capacity
-from chapter_09_efficient_attention.model import Decoder, DecoderConfig, cache_bytes
+from chapter_09_efficient_attention.model import Decoder, cache_bytes
 from utils.checkpoint import load_state, save_state
 from utils.cli import add_output_flags, amount, begin, positive, run, script_parser, share
 from utils.errors import UserError
@@ -41,19 +42,10 @@ from utils.spread import over_seeds
 from utils.tables import aligned
 from utils.timer import Timer
 
-MECHANISMS = {  # name: what it changes in the config
-    "mha": {},
-    "local": {"attention": "local"},
-    "linear": {"attention": "linear"},
-    "mamba2": {"attention": "mamba2"},
-    "gla": {"attention": "gla"},
-    "delta": {"attention": "delta"},
-    "gated_delta": {"attention": "gated_delta"},
-    "signed_delta": {"attention": "gated_delta", "max_rate": 2.0},  # may turn signs round
-    "hybrid": {"attention": "delta,mha"},
+TASKS = {  # name: the flags that only it reads
+    "recall": ("pairs", "n_keys", "n_values", "recall_heads", "recall_steps", "recall_tokens"),
+    "parity": ("bits", "long", "parity_heads", "parity_steps", "parity_tokens"),
 }
-SIZES = {"small": {"n_heads": 8, "window": 8}, "large": {"n_heads": 2, "window": 32}}  # a state has D^2/H numbers
-TASKS = ("recall", "parity")
 TUNING_SEED, TEST_SEED = 500_009, 1_000_003  # draws of their own
 SOLVED = 0.99  # share of right answers
 
@@ -64,16 +56,17 @@ def main(argv: list[str] | None = None) -> None:
     parts = [args.part] if args.part != "both" else TASKS
     final, per_seed = {}, []
     for trainings in [Trainings(task, args, bar) for task in parts]:
+        task = trainings.task
         rates, tuning = choose_rates(trainings, args)
         rows = [
-            trainings(Setting(trainings.task, mechanism, size, rates[mechanism], seed, trainings.steps))
-            for mechanism in args.mechanisms
-            for size in sizes_of(mechanism, trainings.task)
+            trainings(Setting(mechanism, n_heads, rates[mechanism], seed, trainings.steps))
+            for mechanism in trainings.mechanisms
+            for n_heads in trainings.heads_of(mechanism)
             for seed in range(args.seed, args.seed + args.runs)
         ]
         per_seed += rows
-        final |= tuning | summarize(trainings.task, rows)
-        final[f"{trainings.task}_train_seconds"] = sum(row["train_seconds"] for row in trainings.rows)
+        final |= tuning | summarize(task, rows)
+        final[f"{task}_train_seconds"] = sum(row["train_seconds"] for row in trainings.rows)
     bar.close()
     for task in parts:
         print(*table(task, final), sep="\n")
@@ -94,25 +87,28 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=positive, nargs="+", default=[4, 8, 16, 32, 64], help="pairs to be recalled")
     parser.add_argument("--n_keys", type=positive, default=64, help="different keys")
     parser.add_argument("--n_values", type=positive, default=32, help="different values")
-    parser.add_argument(
-        "--bits", type=positive, nargs="+", default=[8, 16, 32, 64], help="lengths to count parity over"
-    )
+    parser.add_argument("--bits", type=positive, nargs="+", default=[8, 16, 32, 64], help="lengths to count over")
     parser.add_argument("--long", type=positive, default=256, help="bits that parity is also measured on, untrained")
-    parser.add_argument("--recall_steps", type=positive, default=800, help="steps of a training on recall")
+    heads = "heads of the models on"
+    parser.add_argument("--recall_heads", type=positive, nargs="+", default=[16, 4, 1], help=f"{heads} recall")
+    parser.add_argument("--parity_heads", type=positive, default=2, help=f"{heads} parity")
+    parser.add_argument("--recall_steps", type=positive, default=1000, help="steps of a training on recall")
     parser.add_argument("--parity_steps", type=positive, default=500, help="steps of a training on parity")
+    parser.add_argument("--recall_tokens", type=positive, default=1024, help="tokens of a step on recall, about")
+    parser.add_argument("--parity_tokens", type=positive, default=2048, help="tokens of a step on parity, about")
     parser.add_argument("--trial_share", type=share, default=0.5, help="part of the steps that a trial of a rate takes")
     parser.add_argument("--lr", type=amount, nargs="+", default=[3e-3, 1e-2, 3e-2], help="rates to begin with")
-    parser.add_argument("--tokens", type=positive, default=2048, help="tokens of a step's sequences, about")
     parser.add_argument("--d_model", type=positive, default=64, help="width of the models")
-    parser.add_argument("--n_layers", type=positive, default=2, help="their layers")
     parser.add_argument("--runs", type=positive, default=3, help="seeds, from --seed on")
     parser.add_argument("--test_size", type=positive, default=200, help="sequences of each length to measure on")
     parser.add_argument("--resume", action="store_true", help="continue in --out_dir; what is finished there is kept")
     tiny = {"pairs": [2, 3], "n_keys": 4, "n_values": 4, "bits": [4], "long": 8, "recall_steps": 2, "parity_steps": 2}
-    tiny |= {"lr": [1e-2, 2e-2], "tokens": 24, "d_model": 32, "n_layers": 2, "runs": 2, "test_size": 4}
+    tiny |= {"recall_heads": [4, 2], "recall_tokens": 24, "parity_tokens": 24, "lr": [1e-2, 2e-2]}
+    tiny |= {"d_model": 32, "runs": 2, "test_size": 4}
     args = begin(parser, argv, dry_run=tiny | {"mechanisms": ["mha", "local", "gated_delta"]})
-    if args.d_model % 16:
-        raise UserError(f"--d_model {args.d_model} gives 8 heads no even width: take a multiple of 16")
+    for n in (*args.recall_heads, args.parity_heads):
+        if args.d_model % (2 * n):
+            raise UserError(f"--d_model {args.d_model} gives {n} heads no even width: take a multiple of {2 * n}")
     if args.n_keys < max(args.pairs):
         raise UserError(f"--n_keys {args.n_keys}: {max(args.pairs)} pairs need as many different keys")
     if args.long <= max(args.bits):
@@ -123,17 +119,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 class Setting(NamedTuple):
-    task: str
     mechanism: str
-    size: str
+    n_heads: int
     lr: float
     seed: int
     steps: int
 
 
-def sizes_of(mechanism: str, task: str) -> list[str]:
-    """Return the sizes of memory to train with: one where the task is not about it, or where heads do not change it."""
-    return ["large"] if task == "parity" or mechanism == "mha" else list(SIZES)
+def middle(heads: Sequence[int]) -> int:
+    return heads[len(heads) // 2]
 
 
 class Trainings:
@@ -142,18 +136,28 @@ class Trainings:
     def __init__(self, task: str, args: argparse.Namespace, bar: tqdm):
         self.task, self.args, self.bar, self.path = task, args, bar, args.out_dir / f"{task}_state.pth"
         self.steps = args.recall_steps if task == "recall" else args.parity_steps
+        self.tokens = args.recall_tokens if task == "recall" else args.parity_tokens
+        self.mechanisms = [name for name in args.mechanisms if task == "parity" or name != "signed_delta"]
         self.distances = sorted(args.pairs if task == "recall" else args.bits)
-        self.flags = {name: value for name, value in args.flags.items() if name != "part"}  # parts may be joined
+        others = {"part"}.union(*(TASKS[other] for other in TASKS if other != task))  # a state is refused by its own
+        self.flags = {name: value for name, value in args.flags.items() if name not in others}
         self.rows: list[dict] = []
         if args.resume and self.path.exists():
             self.rows = load_state(self.path, self.flags, {})[1]
+
+    def heads_of(self, mechanism: str) -> list[int]:
+        """Return the numbers of heads to train with: one where a list grows anyway, or the task needs little memory."""
+        if self.task == "parity":
+            return [self.args.parity_heads]
+        heads = sorted(self.args.recall_heads, reverse=True)
+        return [middle(heads)] if mechanism in ("mha", "hybrid") else heads
 
     def __call__(self, setting: Setting) -> dict:
         """Return the row of one training: share of right answers by distance, and what was kept meanwhile."""
         row = next((row for row in self.rows if setting._asdict().items() <= row.items()), None)
         if row is None:
             model, facts = self.train(setting)
-            row = setting._asdict() | facts | self.measure(model)
+            row = {"task": self.task} | setting._asdict() | facts | self.measure(model)
             self.rows.append(row)
             save_state(self.path, self.flags, len(self.rows), self.rows, {})
             longest = row["accuracy"][str(self.distances[-1])]
@@ -165,7 +169,10 @@ class Trainings:
         """Return the trained model, and what to note of its training."""
         args, timer, skipped = self.args, Timer(), 0
         set_seed(setting.seed)
-        model = self.build(setting).to(args.device).train()
+        recall = self.task == "recall"
+        n_tokens = args.n_keys + args.n_values if recall else 2
+        model = small_decoder(setting.mechanism, n_tokens, args.d_model, setting.n_heads, conv_mixed=recall)
+        model.to(args.device).train()
         optimizers = make_optimizers(model, "muon", setting.lr, weight_decay=0.0)
         warmup_steps = round(0.1 * setting.steps)
         factor = warmup(cosine(setting.steps - warmup_steps), warmup_steps)
@@ -174,7 +181,7 @@ class Trainings:
         for _ in range(setting.steps):
             # batch: of one distance, about equally many tokens whichever it is
             distance = self.distances[int(torch.randint(len(self.distances), (), generator=generator))]
-            inputs, targets = self.batch(distance, max(1, args.tokens // self.n_tokens(distance)), generator)
+            inputs, targets = self.batch(distance, max(1, self.tokens // self.n_tokens(distance)), generator)
             # forward, loss
             logits, _ = model(inputs)  # (B, T, V)
             loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
@@ -190,14 +197,6 @@ class Trainings:
                 schedule.step()
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return model, {"train_seconds": timer.seconds, "skipped": skipped, "n_parameters": parameters}
-
-    def build(self, setting: Setting) -> Decoder:
-        """Return a model with the mechanism and size of memory of a setting."""
-        args, n_tokens = self.args, self.args.n_keys + self.args.n_values if self.task == "recall" else 2
-        sizes = {"d_model": args.d_model, "d_ff": 2 * args.d_model, "n_layers": args.n_layers, "conv_size": 2}
-        return Decoder(
-            DecoderConfig(n_tokens, dropout=0.0, **sizes, **MECHANISMS[setting.mechanism], **SIZES[setting.size])
-        )
 
     def n_tokens(self, distance: int) -> int:
         """Return how long a sequence of so many pairs or bits is."""
@@ -238,16 +237,16 @@ class Trainings:
 def choose_rates(trainings: Trainings, args: argparse.Namespace) -> tuple[dict[str, float], dict]:
     """Return the best rate of each mechanism, and all that was tried, equally often for each, with the accuracies."""
     if len(args.lr) == 1:
-        return dict.fromkeys(args.mechanisms, args.lr[0]), {}
+        return dict.fromkeys(trainings.mechanisms, args.lr[0]), {}
     steps, task = max(1, round(args.trial_share * trainings.steps)), trainings.task
 
     def score(mechanism: str, lr: float) -> float:
-        size = sizes_of(mechanism, task)[0]
-        row = trainings(Setting(task, mechanism, size, lr, args.seed + TUNING_SEED, steps))
+        n_heads = middle(trainings.heads_of(mechanism))
+        row = trainings(Setting(mechanism, n_heads, lr, args.seed + TUNING_SEED, steps))
         accuracies = [row["accuracy"][str(distance)] for distance in trainings.distances]
         return sum(accuracies) / len(accuracies)
 
-    found = search_rates(score, dict.fromkeys(args.mechanisms, args.lr), ratio=3, reach=1)
+    found = search_rates(score, dict.fromkeys(trainings.mechanisms, args.lr), ratio=3, reach=1)
     rates = {mechanism: best_rate(scores) for mechanism, scores in found.items()}
     tuning = {f"{task}_{name}_lr": lr for name, lr in rates.items()}
     tuning |= {f"{task}_{name}_tuning": [[lr, value] for lr, value in found[name].items()] for name in found}
@@ -255,11 +254,11 @@ def choose_rates(trainings: Trainings, args: argparse.Namespace) -> tuple[dict[s
 
 
 def summarize(task: str, rows: list[dict]) -> dict[str, float | int]:
-    """Return means and spreads over the seeds, named by task, mechanism, size of memory (recall) and distance."""
+    """Return means and spreads over the seeds, named by task, mechanism, heads (recall) and distance."""
     final = {}
-    for mechanism, size in dict.fromkeys((row["mechanism"], row["size"]) for row in rows):
-        own = [row for row in rows if (row["mechanism"], row["size"]) == (mechanism, size)]
-        name = f"{task}_{mechanism}" + (f"_{size}" if task == "recall" else "")
+    for mechanism, n_heads in dict.fromkeys((row["mechanism"], row["n_heads"]) for row in rows):
+        own = [row for row in rows if (row["mechanism"], row["n_heads"]) == (mechanism, n_heads)]
+        name = f"{task}_{mechanism}" + (f"_{n_heads}_heads" if task == "recall" else "")
         found = over_seeds([row["accuracy"] for row in own])
         final |= {f"{name}_{distance}": value for distance, value in found.items()}
         final |= {f"{name}_{distance}_bytes": value for distance, value in own[0]["bytes"].items()}

@@ -48,6 +48,7 @@ class DecoderConfig:
     n_layers: int = 4
     dropout: float = 0.1
     conv_size: int = 0  # tokens of a short convolution before each attention; 0: none
+    conv_mixed: bool = False  # whether every second channel of it starts as that of the token before
     n_kv_heads: int = 2  # gqa
     d_latent: int = 32  # mla
     d_rope: int = 16  # mla
@@ -102,14 +103,20 @@ class ShortConvolution(nn.Module):
     """y_t = w_0 x_t + w_1 x_(t-1) + ...: each channel mixes its last few tokens; it starts as y = x.
 
     With it a token can be found by what stood before it, which a state alone does badly (Fu et al. 2023, section 3).
+
+    Args:
+        mixed: every second channel starts as y_t = x_(t-1) instead, so that keys are soon made of the token before.
     """
 
-    def __init__(self, width: int, size: int):
+    def __init__(self, width: int, size: int, mixed: bool = False):
         super().__init__()
         self.size = size
         self.weight = nn.Parameter(torch.zeros(size * width))  # one row, for it is no matrix that optimizers may turn
         with torch.no_grad():
             self.weight[:width] = 1.0
+            if mixed:
+                self.weight[1:width:2] = 0.0
+                self.weight[width + 1 : 2 * width : 2] = 1.0
 
     def forward(self, x: Tensor, cache: StateCache | None = None) -> Tensor:
         """x (B, T, D) -> (B, T, D); the cache holds the last tokens before x."""
@@ -126,7 +133,9 @@ class DecoderBlock(ResidualLayer):
 
     def __init__(self, config: DecoderConfig, attention: str):
         super().__init__(config.dropout, "pre")
-        self.convolution = ShortConvolution(config.d_model, config.conv_size) if config.conv_size else None
+        self.convolution = (
+            ShortConvolution(config.d_model, config.conv_size, config.conv_mixed) if config.conv_size else None
+        )
         self.attention = ATTENTIONS[attention](config)
         self.feed_forward = FeedForward(config.d_model, config.d_ff, "gelu")
         self.norm1, self.norm2 = nn.LayerNorm(config.d_model), nn.LayerNorm(config.d_model)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from chapter_06_rnn_lstm_seq.generation import generate
 from chapter_09_efficient_attention.kv_cache import BlockPool, PagedCache, QuantizedCache, RingCache, StateCache
-from chapter_09_efficient_attention.model import ATTENTIONS, Decoder, DecoderConfig, cache_bytes
+from chapter_09_efficient_attention.model import ATTENTIONS, Decoder, DecoderConfig, ShortConvolution, cache_bytes
 
 TINY = {
     "n_tokens": 11,
@@ -128,3 +128,11 @@ def test_every_attention_learns_to_look_back(attention):
 def test_an_attention_that_there_is_not_is_named():
     with pytest.raises(ValueError, match="no attention is called softmax; there are mha, mqa"):
         build("mha,softmax")
+
+
+def test_a_mixed_convolution_starts_with_every_second_channel_of_the_token_before():
+    x = torch.randn(2, 5, 4)
+    assert torch.equal(ShortConvolution(4, 3)(x), x)
+    mixed = ShortConvolution(4, 3, mixed=True)(x)
+    assert torch.equal(mixed[..., ::2], x[..., ::2])
+    assert torch.equal(mixed[:, 1:, 1::2], x[:, :-1, 1::2]) and not mixed[:, 0, 1::2].any()
