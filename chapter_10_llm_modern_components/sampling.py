@@ -32,7 +32,8 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
 def penalize_repetition(logits: Tensor, seen: Iterable[int], penalty: float) -> Tensor:
     """Make tokens that were seen less likely: divide their logits (V,) by the penalty, or multiply negative ones by it.
 
-    Keskar et al. 2019 (CTRL), section 4.1; a penalty of 1 changes nothing.
+    Keskar et al. 2019 (CTRL), section 4.1, where negative ones are divided, too, and so become likelier. A penalty of 1
+    changes nothing.
 
     Raises:
         ValueError: a penalty that is not above 0.

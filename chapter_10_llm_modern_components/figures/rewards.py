@@ -84,7 +84,7 @@ def tilt() -> Figure:
     for axes, values, title in zip(panels, (REFERENCE, products, best), titles, strict=True):
         axes.bar(range(3), values, color=[REWARD, tint(CHANCE, 0.6), tint(CHANCE, 0.6)], width=0.7)
         for i, value in enumerate(values):
-            axes.text(i, value + 0.02, f"{value:.3g}", ha="center", fontsize=9)
+            axes.text(i, value + 0.02, f"{round(value, 2):g}", ha="center", fontsize=9)
         axes.set_xticks(range(3), [f"answer {i + 1}" for i in range(3)], fontsize=8)
         axes.set_title(title, fontsize=10)
         axes.set_ylim(0, 0.92)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from chapter_10_llm_modern_components.efficiency import Step, parse, relative_error
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.scaling.memory import activation_bytes, kept_numbers, state_bytes
+from chapter_10_llm_modern_components.scaling.memory import activation_bytes, kept_bytes, kept_numbers, state_bytes
 from utils.memory import torch_peak
 
 
@@ -79,3 +79,21 @@ def test_with_checkpoints_the_end_is_gone_before_a_block_comes_back():
 
     assert peak(1000, False) - peak(64, False) == pytest.approx(936, rel=0.1)
     assert peak(1000, True) - peak(64, True) < 0.1 * 936
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_at_the_turn_logits_and_two_gradients_come_on_top(checkpointing):
+    config = ModelConfig(1000, d_model=32, n_layers=2, n_heads=2, d_ff=80, max_length=64)
+    model, tokens = LanguageModel(config).train(), 16 * 64
+    model.checkpointing = checkpointing
+    ids = torch.zeros(16, 64, dtype=torch.long)
+
+    def step():
+        model.zero_grad()
+        logits = model(ids)
+        F.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
+
+    step()
+    at_end = config.n_layers * config.d_model + kept_numbers(config)["end"]
+    kept = 4 * tokens * at_end if checkpointing else kept_bytes(config, tokens)["activation_bytes"]
+    assert torch_peak(step) - kept == pytest.approx(3 * 4 * tokens * config.n_tokens, rel=0.01)

@@ -96,6 +96,8 @@ def test_merges_are_the_modules():
     tokenizer = ByteTokenizer(merges)
     for chunk in [*chunks, b"aaaa", b"anan", b"x"]:
         assert NAMES["encode"](chunk, merges) == tokenizer.encode(chunk)
+    for new, pair in enumerate(merges, 256):  # as the appendix has it, bytes alone tell the pair
+        assert tuple(NAMES["encode"](tokenizer.tokens[new], merges[: new - 256])) == pair
     assert ByteTokenizer(NAMES["merges"]).encode("anan") == [256, 256] and "`[256, 256]`" in README
 
 
@@ -288,7 +290,8 @@ def test_numbers_in_the_prose_are_right():
         "1.98$ times": NAMES["tokens_a_step"](0.7, 4) / 1.4,
         "682.67": 8 * 256 / 3,
         "4,934 in each": NAMES["in_block"],
-        "takes 1,034 MB": (74821632 + 959479808) / 1e6,
+        "1,034 MB have to be kept": (74821632 + 959479808) / 1e6,
+        "of their size, 403 MB": 3 * 4 * 8192 * 4096 / 1e6,
         "keep 19 MB": 16 * 4676352 / 4 / 1e6,
         "here 913": 4676352 / (4 * 5 * 256),
         "has 9.4 MB": 2 * 4676352 / 1e6,
@@ -298,6 +301,11 @@ def test_numbers_in_the_prose_are_right():
     for text, value in said.items():
         shown = re.search(r"\d[\d,]*(\.\d+)?", text)[0].replace(",", "")
         assert text in README and round(value, len(shown.partition(".")[2])) == float(shown), text
+    once, wider = (
+        NAMES["operations"](sum(NAMES["parameters"](4096, D, 5, heads, heads // 2, F).values()), D, 5, 256)
+        for D, heads, F in ((256, 4, 688), (512, 8, 1376))
+    )
+    assert f"{wider / once:.1f} times" in README and "3.4 times" in README
     x = torch.tensor([[3.0, 4.0], [13.0, 14.0]])
     assert F.layer_norm(x, (2,)).tolist() == [pytest.approx([-1, 1], abs=1e-3)] * 2
     assert NAMES["rms_norm"]([13, 14]) == pytest.approx([0.96, 1.04], abs=5e-3) and "(0.96, 1.04)" in README
