@@ -3,7 +3,8 @@
 
 With plain data parallelism every process holds all weights, gradients and moments. Here PyTorch's `fully_shard` gathers
 a block's weights before the block runs, drops them after it, and hands each process the sum of the gradients of its own
-rows. What an optimizer does number by number it can do on rows alone: ours does, and knows nothing of the others.
+rows. Only what belongs to no block, token table and last norm, stays whole from its first use to the way back. What an
+optimizer does number by number it can do on rows alone: ours does, and knows nothing of the others.
 """
 
 import io
