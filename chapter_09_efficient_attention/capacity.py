@@ -246,7 +246,7 @@ def choose_rates(trainings: Trainings, args: argparse.Namespace) -> tuple[dict[s
         accuracies = [row["accuracy"][str(distance)] for distance in trainings.distances]
         return sum(accuracies) / len(accuracies)
 
-    found = search_rates(score, dict.fromkeys(trainings.mechanisms, args.lr), ratio=3, reach=1)
+    found = search_rates(score, dict.fromkeys(trainings.mechanisms, args.lr), ratio=3, reach=2)
     rates = {mechanism: best_rate(scores) for mechanism, scores in found.items()}
     tuning = {f"{task}_{name}_lr": lr for name, lr in rates.items()}
     tuning |= {f"{task}_{name}_tuning": [[lr, value] for lr, value in found[name].items()] for name in found}
