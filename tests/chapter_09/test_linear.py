@@ -171,7 +171,9 @@ def test_taylors_features_are_the_first_terms_of_e():
     q, k = random(6, 3), random(5, 3)
     products = q @ k.T
     torch.testing.assert_close(taylor_features(q) @ taylor_features(k).T, 1 + products + products**2 / 2)
-    assert elu_features(torch.tensor([-1.0, 0, 2])).tolist() == pytest.approx([math.exp(-1), 1, 3])
+    x = torch.tensor([-40.0, -1, 0, 2, 100], requires_grad=True)
+    assert elu_features(x).tolist() == pytest.approx([math.exp(-40), math.exp(-1), 1, 3, 101], rel=1e-6)
+    assert gradients(elu_features(x), x)[0].isfinite().all()
     coarse = torch.tensor([-7.0, -4], dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(elu_features(coarse), coarse.double().exp().bfloat16(), rtol=2**-7, atol=0)
