@@ -38,13 +38,13 @@ def draw_capacity(final: dict) -> Figure:
     guessed = [final[f"recall_most_frequent_{n}"] for n in pairs]
     left.axhline(guessed[-1], color=GREY, linestyle=":", linewidth=1)
     right.plot(pairs, guessed, ":", color=GREY, label="the most frequent value")
-    left.set(xscale="log", xlabel=f"kept after {pairs[-1]} pairs (kB)", ylabel=f"right of {pairs[-1]} pairs")
+    left.set(xscale="log", xlabel=f"kept after {pairs[-1]} pairs (kB)", ylabel=f"share right of {pairs[-1]} pairs")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter("{x:g}")
     left.minorticks_off()
     right.set_xscale("log", base=2)
     right.set_xticks(pairs, map(str, pairs))
-    right.set(xlabel="pairs of key and value", ylabel="right, memories of middle size")
+    right.set(xlabel="pairs of key and value", ylabel="share right, memories of middle size")
     for axes in (left, right):
         axes.set_ylim(-0.03, 1.05)
     figure.legend(*right.get_legend_handles_labels(), frameon=False, fontsize=9, ncols=5, loc="outside lower center")
@@ -53,12 +53,16 @@ def draw_capacity(final: dict) -> Figure:
 
 def draw_map(axes: Axes, final: dict, name: str, heads: list[int], n_pairs: int) -> None:
     """Draw a mechanism's sizes of memory as points, their spread over seeds as bars, with a line between them."""
-    label, colour, marker = STYLES[name]
+    _, colour, marker = STYLES[name]
     keys = [f"recall_{name}_{h}_heads_{n_pairs}" for h in heads]
     kilobytes, accuracies = [final[f"{key}_bytes"] / 1000 for key in keys], [final[key] for key in keys]
     spread = [final[f"{key}_std"] for key in keys]
     size = 13 if marker == "*" else 8
     axes.errorbar(kilobytes, accuracies, spread, marker=marker, color=colour, markersize=size, capsize=2, linewidth=1.2)
+    if name == "linear":  # the lowest of the states, so that what is written below them fits for all
+        for x, y, h in zip(kilobytes, accuracies, heads, strict=True):
+            text = f"{h} heads" if h > 1 else "1 head"
+            axes.annotate(text, (x, y), (7, -13), textcoords="offset points", fontsize=8, color=GREY)
 
 
 def draw_pairs(axes: Axes, final: dict, name: str, n_heads: int, pairs: list[int]) -> None:
