@@ -263,6 +263,7 @@ def summarize(task: str, rows: list[dict]) -> dict[str, float | int]:
         final |= {f"{name}_{distance}": value for distance, value in found.items()}
         final |= {f"{name}_{distance}_bytes": value for distance, value in own[0]["bytes"].items()}
         final[f"{name}_n_parameters"] = own[0]["n_parameters"]
+        final[f"{name}_skipped"] = sum(row["skipped"] for row in own) / len(own)  # steps, of each training
         if task == "parity":
             *trained, longer = zip(*(row["accuracy"].values() for row in own), strict=True)  # by length, of each seed
             final[f"{name}_solved"] = share_solved([min(values) for values in zip(*trained, strict=True)])
