@@ -172,14 +172,15 @@ def train(
         generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
         chats = draw_chats(writer.tokenizer, args.families, args.batch_size, args.length, generator)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
+        learned = targets != IGNORED
         model.train()
 
         # forward
         with autocast(args.device, args.amp):
-            logits = model(ids, texts=texts)  # (B, T, V)
+            logits = model.head(model.hidden(ids, texts=texts)[learned])  # (N, V)
 
         # loss
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        loss = F.cross_entropy(logits.float(), targets[learned])
         check_finite(loss.item(), step + 1)
 
         # backward

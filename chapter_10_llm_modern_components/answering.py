@@ -16,7 +16,7 @@ from chapter_10_llm_modern_components.packing import Text
 from chapter_10_llm_modern_components.sampling import Sampler
 
 AT_ONCE = 256  # prompts
-LONGEST_ANSWER = 64  # tokens; seven numbers of three digits and a call take about fifty
+LONGEST_ANSWER = 80  # tokens; seven numbers of three digits are about 35, and there may be as many on the way
 
 
 class Reply(NamedTuple):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_10_llm_modern_components.answering import answer
+from chapter_10_llm_modern_components.answering import LONGEST_ANSWER, answer
 from chapter_10_llm_modern_components.chat_format import CALCULATOR, END, Message, encode_prompt, visible
 from chapter_10_llm_modern_components.data import END_OF_TEXT
 from chapter_10_llm_modern_components.figures.sides import side_by_side
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--student", type=Path, default=CHECKPOINTS / "student.pth", help="what distill.py has made of it"
     )
-    parser.add_argument("--n_tokens", type=positive, default=48, help="of an answer at most")
+    parser.add_argument("--n_tokens", type=positive, default=LONGEST_ANSWER, help="of an answer at most")
     parser.add_argument("--temperature", type=amount, default=0.7, help="of the answers, each from a seed of its own")
     return parser
 

@@ -73,10 +73,14 @@ def visible(text: str) -> str:
 def as_chat(example: Example, calculator: bool = False, call: bool = True) -> list[Message]:
     """Return an example as a conversation; with a calculator the system says so, and where it helps it is called.
 
+    Without a call the work comes first, where there is some, and the answer on a line of its own.
+
     Args:
         call: False: it is there, but the answer comes without it.
     """
-    before = f"{CALL}{example.expression}{RESULT}" if calculator and call and example.expression else ""
+    before = example.work and f"{example.work}\n"
+    if calculator and call and example.expression:
+        before = f"{CALL}{example.expression}{RESULT}"
     turns = [Message("user", example.question), Message("assistant", before + example.answer)]
     return [Message("system", CALCULATOR), *turns] if calculator else turns
 

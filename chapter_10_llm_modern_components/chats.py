@@ -20,15 +20,17 @@ def draw_chats(
     generator: torch.Generator,
     calculator: float = 0.0,
     calls: float = 1.0,
+    shares: Sequence[float] | None = None,
 ) -> Packed:
-    """Draw training examples of all families alike, and return them packed in rows of at most `length` tokens.
+    """Draw training examples of families, and return them packed in rows of at most `length` tokens.
 
     Args:
         calculator: the share of chats in which there is one.
         calls: the share of these in which it is called, if it helps.
+        shares: how often each family is drawn, up to a common factor; None: all alike.
     """
-    texts = []
-    for i in torch.randint(len(families), (count,), generator=generator).tolist():
+    texts, weights = [], torch.ones(len(families)) if shares is None else torch.tensor(shares)
+    for i in torch.multinomial(weights, count, replacement=True, generator=generator).tolist():
         example = draw_example(families[i], "train", generator)
         there, called = torch.rand(2, generator=generator).tolist()
         texts.append(encode_chat(tokenizer, as_chat(example, there < calculator, called < calls)))

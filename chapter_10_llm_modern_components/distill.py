@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -125,22 +126,23 @@ def train(
         chats = draw_chats(teacher.tokenizer, args.families, args.batch_size, args.length, generator)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
         x, y = (part.to(args.device) for part in windows.batch(step * args.story_rows, args.story_rows))
+        learned = targets != IGNORED  # (B, T): of chats, only what the assistant writes counts
         with torch.no_grad(), autocast(args.device, args.amp):
-            chat_doubts, story_doubts = teacher.model(ids, texts=texts), teacher.model(x)  # (B, T, V)
+            chat_doubts, story_doubts = both_logits(teacher.model, ids, texts, learned, x)
         row = {"step": step + 1}
         for name, model in students.items():
             # forward
             model.train()
             with autocast(args.device, args.amp):
-                chat_logits, story_logits = model(ids, texts=texts), model(x)  # (B, T, V)
+                chat_logits, story_logits = both_logits(model, ids, texts, learned, x)
 
-            # loss: of chats, only what the assistant writes counts
+            # loss
             how = args.temperature, args.soft_weight if name == "taught" else 0.0
-            chat_loss = distillation_loss(chat_logits, chat_doubts, targets, targets != IGNORED, *how)
-            story_loss = distillation_loss(story_logits, story_doubts, y, y != IGNORED, *how)
+            chat_loss = distillation_loss(chat_logits, chat_doubts, targets[learned], *how)
+            story_loss = distillation_loss(story_logits, story_doubts, y.flatten(), *how)
             loss = chat_loss + args.story_weight * story_loss
             check_finite(loss.item(), step + 1)
-            row[f"train_loss_{name}"] = F.cross_entropy(story_logits.float().flatten(0, 1), y.flatten()).item()
+            row[f"train_loss_{name}"] = F.cross_entropy(story_logits.float(), y.flatten()).item()
 
             # backward
             model.zero_grad()
@@ -159,6 +161,11 @@ def train(
             save_state(path, args.flags, step + 1, [*history, row], parts)
         history.append(row)
     return {name: model.eval() for name, model in students.items()}, history, timer.seconds
+
+
+def both_logits(model: LanguageModel, ids: Tensor, texts: Tensor, learned: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits (N, V) of what is learned of chats (B, T), and those (M, V) of all M tokens of stories x."""
+    return model.head(model.hidden(ids, texts=texts)[learned]), model(x).flatten(0, 1)
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ def token_kl(p_logits: Tensor, q_logits: Tensor, temperature: float = 1.0) -> Te
 
 
 def distillation_loss(
-    student: Tensor, teacher: Tensor, labels: Tensor, mask: Tensor, temperature: float = 2.0, soft_weight: float = 0.9
+    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 2.0, soft_weight: float = 0.9
 ) -> Tensor:
     """Return () the teacher's softened probabilities' part and the labels' part (Hinton et al. 2015, section 2).
 
@@ -50,12 +50,10 @@ def distillation_loss(
     means the same at each temperature.
 
     Args:
-        student, teacher: logits (B, T, V); nothing is learned by the teacher.
-        labels: (B, T), the token that follows each.
-        mask: (B, T), True where it counts; at least once.
+        student, teacher: logits (N, V) of all tokens that count; nothing is learned by the teacher.
+        labels: (N,), the token that comes.
         soft_weight: from 0, labels alone, to 1, the teacher alone.
     """
-    student, teacher, labels = student[mask], teacher.detach()[mask], labels[mask]  # (N, V), (N, V), (N,)
     student = student.to(torch.promote_types(student.dtype, torch.float32))
-    soft = temperature**2 * token_kl(teacher, student, temperature).mean()
+    soft = temperature**2 * token_kl(teacher.detach(), student, temperature).mean()
     return soft_weight * soft + (1 - soft_weight) * F.cross_entropy(student, labels)

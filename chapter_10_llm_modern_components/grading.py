@@ -18,7 +18,7 @@ from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.packing import Text, pad
 from chapter_10_llm_modern_components.reward_model import RewardModel
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.tasks import Example, is_right
+from chapter_10_llm_modern_components.tasks import Example, is_right, last_line
 from utils.evaluating import evaluating
 
 AT_ONCE = 32  # texts whose tokens' probabilities are looked at together
@@ -85,7 +85,7 @@ def several_answers(
     found: dict[str, list[float]] = defaultdict(list)
     for i, example in enumerate(examples):
         mine = slice(n * i, n * (i + 1))
-        own = [reply.text.strip() for reply in replies[mine]]
+        own = [last_line(reply.text) for reply in replies[mine]]
         right = [is_right(example, text) for text in own]
         found["best_of_n"].append(any(right))
         found["majority_of_n"].append(is_right(example, Counter(own).most_common(1)[0][0]))

@@ -1,7 +1,7 @@
 """Learn from answers that a program can check: GRPO, and what Dr. GRPO and DAPO have mended in it.
 从程序可以检验的答案中学习：GRPO，以及 Dr. GRPO 与 DAPO 的修正。
 
-    python chapter_10_llm_modern_components/grpo.py    # on 2 CPU cores about an hour a seed
+    python chapter_10_llm_modern_components/grpo.py    # on a CPU core less than an hour a seed
     python chapter_10_llm_modern_components/grpo.py --variant grpo --families arithmetic
     python chapter_10_llm_modern_components/grpo.py --sft_lr 2e-3    # and as many minutes of fine-tuning
     python chapter_10_llm_modern_components/grpo.py --resume    # after an interruption, to the same numbers
@@ -36,7 +36,7 @@ from chapter_10_llm_modern_components.answering import LONGEST_ANSWER
 from chapter_10_llm_modern_components.chats import draw_chats
 from chapter_10_llm_modern_components.data import STRIDE
 from chapter_10_llm_modern_components.grading import kl_to_reference, mean, several_answers
-from chapter_10_llm_modern_components.log_probabilities import token_logps
+from chapter_10_llm_modern_components.log_probabilities import learned_logps
 from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share, without_adapters
 from chapter_10_llm_modern_components.policy import (
     clipped_losses,
@@ -47,12 +47,7 @@ from chapter_10_llm_modern_components.policy import (
     sum_of_tokens,
     token_entropy,
 )
-from chapter_10_llm_modern_components.rollouts import (
-    Rollouts,
-    draw_questions,
-    exact_match_by_family,
-    roll_out,
-)
+from chapter_10_llm_modern_components.rollouts import draw_questions, exact_match_by_family, roll_out
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set
@@ -109,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
-    add_training_flags(parser, batch_size=16, lr=3e-4, max_steps=200)
+    add_training_flags(parser, batch_size=16, lr=3e-4, max_steps=400)
     parser.add_argument("--model_path", type=Path, help="a checkpoint that can chat; None: the one that ships")
     parser.add_argument("--families", nargs="+", default=list(LEARNED), choices=FAMILIES, help="of tasks to learn")
     parser.add_argument("--variant", default="dr_grpo", choices=VARIANTS, help="how advantages and losses are scaled")
@@ -166,18 +161,16 @@ def train(args: argparse.Namespace, writer: Writer, config: LoRAConfig, seed: in
         examples = draw_questions(args.families, "train", args.batch_size, generator)
         batch = roll_out(model, writer.tokenizer, examples, args.n_tries, args.n_tokens, Sampler(), generator)
         with torch.no_grad(), autocast(args.device, args.amp):
-            logits = model(batch.ids)  # (B, T, V)
-            old_logps, entropy = token_logps(logits, batch.ids), token_entropy(logits[:, :-1])  # (B, T-1) each
+            old_logps, mask, logits = learned_logps(model, batch.texts)  # (B, L), (B, L), (N, V)
             with without_adapters(model):
-                reference_logps = token_logps(model(batch.ids), batch.ids)
+                reference_logps, _, _ = learned_logps(model, batch.texts)
         for _ in range(args.n_updates):
             # forward
             with autocast(args.device, args.amp):
-                logits = model(batch.ids)  # (B, T, V)
-            logps = token_logps(logits, batch.ids)  # (B, T-1)
+                logps, _, _ = learned_logps(model, batch.texts)  # (B, L)
 
             # loss
-            loss = batch_loss(args, logps, old_logps, reference_logps, batch)
+            loss = batch_loss(args, logps, old_logps, reference_logps, mask, batch.rewards)
             check_finite(loss.item(), step + 1)
 
             # backward
@@ -189,15 +182,13 @@ def train(args: argparse.Namespace, writer: Writer, config: LoRAConfig, seed: in
             optimizer.step()
 
         # log and save
-        lengths = batch.mask.sum(dim=1).float()  # (B,)
-        row = {"step": step + 1, "reward": batch.rewards.mean().item(), "length": lengths.mean().item()}
+        row = {"step": step + 1, "reward": batch.rewards.mean().item(), "length": len(logits) / len(mask)}
         row["mixed_groups"] = (batch.rewards.std(dim=1, correction=0) > 0).float().mean().item()
-        row["entropy"] = mean_of_tokens(entropy, batch.mask).item()
-        row["kl"] = mean_of_tokens(kl_k3(old_logps, reference_logps), batch.mask).item()
+        row["entropy"] = token_entropy(logits).mean().item()
+        row["kl"] = mean_of_tokens(kl_k3(old_logps, reference_logps), mask).item()
         if (step + 1) % args.save_every == 0 or step + 1 == args.max_steps:
             found, _ = exact_match_by_family(writer, args.families, "validation", args.n_validation)
-            row["validation_exact_match"] = mean(list(found.values()))
-            row["seconds"] = timer.seconds
+            row |= {"validation_exact_match": mean(list(found.values())), "seconds": timer.seconds}
             tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()), file=sys.stderr)
             save_state(path, args.flags, step + 1, [*history, row], parts)
         history.append(row)
@@ -205,15 +196,15 @@ def train(args: argparse.Namespace, writer: Writer, config: LoRAConfig, seed: in
 
 
 def batch_loss(
-    args: argparse.Namespace, logps: Tensor, old_logps: Tensor, reference_logps: Tensor, batch: Rollouts
+    args: argparse.Namespace, logps: Tensor, old_logps: Tensor, reference_logps: Tensor, mask: Tensor, rewards: Tensor
 ) -> Tensor:
-    """Return the variant's loss () of log-probabilities (B, T-1)."""
+    """Return the variant's loss () of log-probabilities and mask (B, L), and rewards (N, G) of the B = N G answers."""
     divide_by_std, clip_high, over = VARIANTS[args.variant]
     reduce = {"sequences": mean_of_sequences, "tokens": mean_of_tokens}
     reduce["nothing"] = partial(sum_of_tokens, longest=args.n_tokens)
-    advantages = group_advantages(batch.rewards, divide_by_std).flatten()[:, None]  # (B, 1)
-    losses = clipped_losses(logps, old_logps, advantages, clip_high=clip_high)  # (B, T-1)
-    return reduce[over](losses + args.kl * kl_k3(logps, reference_logps), batch.mask)
+    advantages = group_advantages(rewards, divide_by_std).flatten()[:, None]  # (B, 1)
+    losses = clipped_losses(logps, old_logps, advantages, clip_high=clip_high)  # (B, L)
+    return reduce[over](losses + args.kl * kl_k3(logps, reference_logps), mask)
 
 
 def fine_tuned(
@@ -238,13 +229,14 @@ def fine_tune(args: argparse.Namespace, writer: Writer, seed: int, seconds: floa
         generator = torch.Generator().manual_seed(seed + STRIDE * step)
         chats = draw_chats(tokenizer, args.families, CHATS, model.config.max_length, generator)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
+        learned = targets != IGNORED
 
         # forward
         with autocast(args.device, args.amp):
-            logits = model(ids, texts=texts)  # (B, T, V)
+            logits = model.head(model.hidden(ids, texts=texts)[learned])  # (N, V)
 
         # loss
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        loss = F.cross_entropy(logits.float(), targets[learned])
         check_finite(loss.item(), step + 1)
 
         # backward

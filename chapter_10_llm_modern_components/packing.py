@@ -31,24 +31,23 @@ class Packed(NamedTuple):
 
 
 def pack(texts: Sequence[Text], length: int) -> Packed:
-    """Put texts of at least two tokens into as few rows of at most `length` as come of it, the longest ones first.
+    """Put texts of at least two tokens, in their order, into rows of at most `length`; one may not go on in the next.
 
     Raises:
-        ValueError: a text does not fit into a row.
+        ValueError: a text does not fit into a row of its own.
     """
     rows: list[list[Text]] = []
-    room: list[int] = []  # that is left in each row
-    for text in sorted(texts, key=lambda text: len(text.ids), reverse=True):
+    room = 0  # that is left in the last row
+    for text in texts:
         needed = len(text.ids) - 1  # its last token is a target only
         if needed > length:
             raise ValueError(f"a text of {len(text.ids)} tokens does not fit into a row of {length}")
-        place = next((i for i, left in enumerate(room) if left >= needed), len(rows))
-        if place == len(rows):
+        if needed > room:
             rows.append([])
-            room.append(length)
-        rows[place].append(text)
-        room[place] -= needed
-    width = length - min(room)
+            room = length
+        rows[-1].append(text)
+        room -= needed
+    width = max(sum(len(text.ids) - 1 for text in row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)  # (B, T)
     targets, numbers = torch.full_like(ids, IGNORED), torch.full_like(ids, -1)
     for row, inside in enumerate(rows):

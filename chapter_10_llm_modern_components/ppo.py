@@ -197,8 +197,10 @@ def measure(
     ids, mask, endings = write_endings(writer, prompts, args.n_tokens, Sampler(), generator)
     ours, theirs = (token_logps(model(ids), ids) for model in (writer.model, reference))
     words = [word for ending in endings for word in ending.split()]
+    scores = judge.scores(endings)
     found = {
-        "score": judge.scores(endings).mean().item(),
+        "score": scores.mean().item(),
+        "praise": scores.sigmoid().mean().item(),  # the probability that the judge sees in it
         "kl": ((ours - theirs) * mask).sum(dim=1).mean().item(),  # nats an ending
         "reference_loss": -mean_of_tokens(theirs, mask).item(),  # how unlikely the reference finds each token
         "different_words": len(set(words)) / max(len(words), 1),

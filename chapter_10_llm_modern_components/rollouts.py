@@ -12,9 +12,9 @@ from chapter_10_llm_modern_components.answering import Reply, answer
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
 from chapter_10_llm_modern_components.grading import answer_examples, by_family, question_prompts
-from chapter_10_llm_modern_components.log_probabilities import token_logps
+from chapter_10_llm_modern_components.log_probabilities import learned_logps
 from chapter_10_llm_modern_components.model import LanguageModel
-from chapter_10_llm_modern_components.packing import Text, pad
+from chapter_10_llm_modern_components.packing import Text
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import Writer
 from chapter_10_llm_modern_components.tasks import Example, draw_example, example_set, is_right
@@ -24,10 +24,8 @@ from utils.errors import UserError
 class Rollouts(NamedTuple):
     """G replies to each of N questions, one question's replies behind one another."""
 
-    ids: Tensor  # (N G, T), padded at the end
-    mask: Tensor  # (N G, T-1), True where the token after was chosen by the model
+    texts: list[Text]  # N G of them
     rewards: Tensor  # (N, G)
-    replies: list[Reply]
 
 
 class Pair(NamedTuple):
@@ -82,10 +80,8 @@ def roll_out(
     """Return replies with their rewards, which a program can tell: 1 for a right one, 0 for a wrong one."""
     replies = try_out(model, tokenizer, examples, n_tries, n_tokens, sampler, generator)
     rewards = [float(right(examples[i // n_tries], reply)) for i, reply in enumerate(replies)]
-    ids, chosen = pad([reply.tokens for reply in replies])
-    device = model.head.weight.device
-    rewards = torch.tensor(rewards, device=device).view(len(examples), n_tries)
-    return Rollouts(ids.to(device), chosen[:, 1:].to(device), rewards, replies)
+    rewards = torch.tensor(rewards, device=model.head.weight.device).view(len(examples), n_tries)
+    return Rollouts([reply.tokens for reply in replies], rewards)
 
 
 def find_pairs(
@@ -130,6 +126,5 @@ def exact_match_by_family(
 
 def logps_of(model: LanguageModel, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     """Return the log-probability of the learned tokens of each text, as a whole (B,), and how many they are (B,)."""
-    ids, mask = (x.to(model.head.weight.device) for x in pad(texts))  # (B, T)
-    logps = token_logps(model(ids), ids).masked_fill(~mask[:, 1:], 0)  # (B, T-1)
-    return logps.sum(dim=1), mask[:, 1:].sum(dim=1)
+    logps, mask, _ = learned_logps(model, texts)  # (B, L) each
+    return logps.sum(dim=1), mask.sum(dim=1)

@@ -82,6 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", type=Path, help="the model to begin with; None: the pre-trained one that ships")
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(LEARNED), help="tasks to learn")
     parser.add_argument("--length", type=positive, default=256, help="tokens of a row, into which chats are packed")
+    what = "families are drawn in proportion to 1 + focus times what the last validation found wrong; 0: all alike"
+    parser.add_argument("--focus", type=amount, default=4.0, help=what)
     parser.add_argument("--calculator", type=share, default=0.25, help="share of the chats in which there is one")
     parser.add_argument("--calls", type=amount, default=0.4, help="share of these in which it is called; 1: always")
     parser.add_argument("--corpus", default="stories", choices=["stories", "toy"], help="what is not to be forgotten")
@@ -94,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--warmup", type=share, default=0.02, help="share of the steps in which the rate rises")
     parser.add_argument("--clip", type=amount, default=1.0, help="longest norm of the gradients")
     parser.add_argument("--save_every", type=positive, default=250, help="steps between saved states")
-    parser.add_argument("--n_validation", type=natural, default=10, help="questions a family then; 0: none")
+    parser.add_argument("--n_validation", type=natural, default=20, help="questions a family then; 0: none")
     parser.add_argument("--n_test", type=positive, default=100, help="questions of each family in the end")
     return parser
 
@@ -118,16 +120,17 @@ def train(
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
         # batch: chats from the step's own seed, stories by its number
         generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
-        tools = args.calculator, args.calls
-        chats = draw_chats(tokenizer, families, args.batch_size, args.length, generator, *tools)
+        mix = args.calculator, args.calls, shares_of(families, history, args.focus)
+        chats = draw_chats(tokenizer, families, args.batch_size, args.length, generator, *mix)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
+        learned = targets != IGNORED
         set_seed(args.seed + STRIDE * step)  # of the dropout
         model.train()
 
-        # forward and loss: only what the assistant writes has a target
+        # forward and loss: what the assistant writes is all that is learned, so the head need not rate the rest
         with autocast(args.device, args.amp):
-            logits = model(ids, texts=texts)  # (B, T, V)
-        chat_loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+            logits = model.head(model.hidden(ids, texts=texts)[learned])  # (N, V)
+        chat_loss = F.cross_entropy(logits.float(), targets[learned])
         story_loss = torch.zeros_like(chat_loss)
         if args.story_weight:
             x, y = (part.to(args.device) for part in windows.batch(step * args.story_rows, args.story_rows))
@@ -151,13 +154,22 @@ def train(
             losses = (summed / (step + 1 - since)).tolist()
             check_finite(sum(losses), step + 1)
             row = {"step": step + 1, "chat_loss": losses[0], "story_loss": losses[1], "lr": args.lr * factor(step)}
-            if validation:
-                row["validation_exact_match"] = mean(list(exact_match(model, tokenizer, validation).values()))
-            history.append(row | {"seconds": timer.seconds})
+            found = exact_match(model, tokenizer, validation)
+            if found:
+                row["validation_exact_match"] = mean(list(found.values()))
+            row["seconds"] = timer.seconds
+            for part in (row, found):
+                tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in part.items()), file=sys.stderr)
+            history.append(row | {"validation_by_family": found})
             save_state(path, args.flags, step + 1, history, parts)
-            tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in history[-1].items()), file=sys.stderr)
             summed, since = torch.zeros_like(summed), step + 1
     return history, timer.seconds
+
+
+def shares_of(families: list[str], history: list[dict], focus: float) -> list[float]:
+    """Return how often each family is to be drawn: what is known already has less to teach."""
+    right = history[-1]["validation_by_family"] if history else {}
+    return [1 + focus * (1 - right.get(name, 0.0)) for name in families]
 
 
 def measure(

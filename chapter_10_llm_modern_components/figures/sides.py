@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Sequence
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, arrow, blank, tint, write
-from chapter_10_llm_modern_components.chat_format import CALLS
+from chapter_10_llm_modern_components.chat_format import CALLS, visible
 from chapter_10_llm_modern_components.figures import LEARNED, READ, REWARD
+from chapter_10_llm_modern_components.tasks import last_line
 from utils.plotting import COLOURS
 
 from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ def side_by_side(rows: Sequence[dict[str, str]]) -> Figure:
         write(axes, 1.3 * i + 0.05, top + 0.18, NAMES[name], ha="left", fontsize=8, fontweight="bold")
     for row, line, height in zip(rows, cells, heights, strict=True):
         for i, (name, text) in enumerate(zip(columns, line, strict=True)):
-            right = row["right"] and CALLS.sub(r"\2", row[name]).strip() == row["right"]
+            right = row["right"] and last_line(visible(row[name])) == row["right"]
             colour = tint(COLOURS[2], 0.25) if right else "none"
             box = Rectangle(
                 (1.3 * i, top - height), 1.28, height - 0.02, facecolor=colour, edgecolor="0.85", linewidth=0.6
@@ -47,7 +48,7 @@ def side_by_side(rows: Sequence[dict[str, str]]) -> Figure:
 
 def shortened(text: str) -> str:
     """Break a text into the lines of a cell, and cut off what is too much; calls stand in brackets."""
-    lines = textwrap.wrap(CALLS.sub(r"[\1] \2", text), WIDE)
+    lines = [part for line in CALLS.sub(r"[\1] \2", text).splitlines() for part in textwrap.wrap(line, WIDE)]
     return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: WIDE - 1] + "…"])
 
 

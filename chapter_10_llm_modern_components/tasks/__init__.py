@@ -12,7 +12,7 @@ from chapter_10_llm_modern_components.tasks.catalogue import (
     is_right,
     majority_baseline,
 )
-from chapter_10_llm_modern_components.tasks.family import Example, Family, split_of
+from chapter_10_llm_modern_components.tasks.family import Example, Family, last_line, split_of
 
 __all__ = [
     "FAMILIES",
@@ -24,6 +24,7 @@ __all__ = [
     "draw_example",
     "example_set",
     "is_right",
+    "last_line",
     "majority_baseline",
     "split_of",
 ]

@@ -20,6 +20,17 @@ def operands(sign: str, least: int, generator) -> tuple[int, int]:
     return (a * b, b) if sign == "//" else (a, b)
 
 
+def on_paper(sign: str, a: int, b: int) -> str:
+    """Return the step before the answer: digits from the last one on, as carries go; or the parts of a product.
+
+    347 + 25: 273, to be turned round. 64 * 7: 420 + 28. 448 // 7: the same, to be divided part by part.
+    """
+    if sign in "+-":
+        return str(OPERATIONS[sign](a, b))[::-1]
+    tens, ones = divmod(a if sign == "*" else a // b, 10)
+    return f"{10 * tens * b} + {ones * b}"
+
+
 class Arithmetic(Family):
     """347, 25 -> 372"""
 
@@ -34,6 +45,9 @@ class Arithmetic(Family):
 
     def expression(self, kind, a, b):
         return f"{a}{SIGNS[kind]}{b}"
+
+    def work(self, kind, a, b):
+        return on_paper(SIGNS[kind], a, b)
 
     def solve(self, kind, a, b):
         return str(OPERATIONS[SIGNS[kind]](a, b))
@@ -74,6 +88,9 @@ class WordProblem(Family):
 
     def expression(self, kind, a, b):
         return f"{a}{SIGNS[kind]}{b}"
+
+    def work(self, kind, a, b):
+        return on_paper(SIGNS[kind], a, b)
 
     def solve(self, kind, a, b):
         return str(OPERATIONS[SIGNS[kind]](a, b))
@@ -121,6 +138,9 @@ class Pattern(Family):
             return self.draw(kind, generator)
         return (tuple(cycle[i % period] for i in range(integer(period + 1, 7, generator))),)
 
+    def work(self, kind, series):
+        return f"{series[1] - series[0]:+}" if kind == "steps" else ""
+
     def solve(self, kind, series):
         if kind == "steps":
             step = series[1] - series[0]
@@ -148,6 +168,9 @@ class Units(Family):
 
     def expression(self, kind, large, small):
         return f"{large}*{self.sizes[kind]}+{small}"
+
+    def work(self, kind, large, small):
+        return f"{large * self.sizes[kind]} + {small}"
 
     def solve(self, kind, large, small):
         return str(large * self.sizes[kind] + small)

@@ -33,6 +33,9 @@ class Clock(Family):
     def draw(self, kind, generator):
         return f"{integer(0, 23, generator):02}:{integer(0, 59, generator):02}", integer(1, 90, generator)
 
+    def work(self, kind, time, minutes):
+        return f"{time[:3]}{int(time[3:]) + (minutes if kind == 'later' else -minutes)}"
+
     def solve(self, kind, time, minutes):
         at = 60 * int(time[:2]) + int(time[3:]) + (minutes if kind == "later" else -minutes)
         return f"{at // 60 % 24:02}:{at % 60:02}"
@@ -52,6 +55,9 @@ class Calendar(Family):
     def draw(self, kind, generator):
         day = date(YEAR, 1, 1) + timedelta(integer(0, 364, generator))
         return WEEKDAYS[integer(0, 6, generator)], day.day, MONTHS[day.month - 1], integer(1, 14, generator)
+
+    def work(self, kind, weekday, day, month, days):
+        return f"{day + days} {month}"
 
     def solve(self, kind, weekday, day, month, days):
         then = date(YEAR, MONTHS.index(month) + 1, day) + timedelta(days)

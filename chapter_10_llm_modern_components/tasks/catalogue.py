@@ -64,8 +64,10 @@ def draw_example(name: str, split: str, generator: torch.Generator) -> Example:
     for _ in range(TRIES):
         values = family.draw(kind, generator)
         if split_of(values) == values_of:
-            question = family.ask(kind, values, generator)
-            return Example(name, kind, values, question, family.solve(kind, *values), family.expression(kind, *values))
+            question, answer = family.ask(kind, values, generator), family.solve(kind, *values)
+            return Example(
+                name, kind, values, question, answer, family.expression(kind, *values), family.work(kind, *values)
+            )
     raise ValueError(f"{name}, {kind}: no values for the split {split}")
 
 
@@ -88,7 +90,7 @@ def example_set(names: Sequence[str], split: str, count: int, seed: int = 0) -> 
 
 
 def is_right(example: Example, reply: str) -> bool:
-    """Tell whether a reply is the right answer, and nothing but the answer."""
+    """Tell whether a reply's last line is the right answer, and nothing but the answer."""
     return FAMILIES[example.family].is_right(example, reply)
 
 

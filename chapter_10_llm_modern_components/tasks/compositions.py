@@ -51,8 +51,15 @@ class Composition(Family):
     def draw(self, kind, generator):
         return ((word_to_spell if kind.startswith("word") else numbers)(generator),)
 
+    def work(self, kind, item):
+        return self.after(1, kind, item)
+
     def solve(self, kind, item):
+        return self.after(2, kind, item)
+
+    def after(self, n_steps, kind, item):
+        """Return what is left of the item after the first steps."""
         what, pair = kind.split(": ")
-        first, second = pairs(self.steps[what])[pair]
-        done = self.steps[what][second](self.steps[what][first](item))
-        return quoted(done) if what == "word" else shown(done)
+        for step in pairs(self.steps[what])[pair][:n_steps]:
+            item = self.steps[what][step](item)
+        return quoted(item) if what == "word" else shown(item)

@@ -26,6 +26,7 @@ class Example:
     question: str
     answer: str
     expression: str = ""  # what to ask a calculator; empty: it does not help
+    work: str = ""  # what to write before the answer, on lines of its own; empty: nothing
 
 
 class Family:
@@ -57,9 +58,13 @@ class Family:
         """Return what a calculator makes the answer of."""
         return ""
 
+    def work(self, kind: str, *values: Value) -> str:
+        """Return the lines on the way to the answer: a step that is written down need not be done in the head."""
+        return ""
+
     def is_right(self, example: Example, reply: str) -> bool:
-        """Tell whether a reply is the right answer, and nothing but the answer."""
-        return reply.strip() == self.solve(example.kind, *example.values)
+        """Tell whether a reply's last line is the right answer, and nothing but the answer."""
+        return last_line(reply) == self.solve(example.kind, *example.values)
 
 
 def split_of(values: Sequence[Value]) -> str:
@@ -72,6 +77,11 @@ def split_of(values: Sequence[Value]) -> str:
     digest = hashlib.sha256("\n".join(sorted(parts)).encode()).digest()
     bucket = int.from_bytes(digest[:8], "big") % 20
     return next(split for split, buckets in BUCKETS.items() if bucket in buckets)
+
+
+def last_line(reply: str) -> str:
+    """Return the answer in a reply: what comes before it is how it was found."""
+    return reply.strip().rpartition("\n")[2].strip()
 
 
 def shown(value: Value) -> str:

@@ -7,8 +7,19 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from chapter_10_llm_modern_components import adapt, distill, dpo, grpo, ppo, reward, rollouts, visualize_alignment
+from chapter_10_llm_modern_components import (
+    adapt,
+    distill,
+    dpo,
+    grpo,
+    log_probabilities,
+    ppo,
+    reward,
+    rollouts,
+    visualize_alignment,
+)
 from chapter_10_llm_modern_components.answering import Reply
 from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
 from chapter_10_llm_modern_components.figures import rewards, tuning
@@ -52,8 +63,8 @@ def test_right_replies_are_rewarded(writer, monkeypatch):
     say(monkeypatch, [first, "no", first + "!", "none", second, " " + second])
     batch = rollouts.roll_out(writer.model, writer.tokenizer, examples, 3, 9, Sampler(), torch.Generator())
     assert batch.rewards.tolist() == [[1, 0, 0], [0, 1, 1]]
-    for ids, mask, reply in zip(batch.ids, batch.mask, batch.replies, strict=True):
-        assert writer.tokenizer.decode(ids[1:][mask].tolist()) == reply.text
+    written = [[i for i, chosen in zip(*text, strict=True) if chosen] for text in batch.texts]
+    assert [writer.tokenizer.decode(ids) for ids in written] == [first, "no", first + "!", "none", second, " " + second]
 
 
 def test_pairs_are_a_right_reply_and_a_wrong_one(writer, monkeypatch):
@@ -93,13 +104,23 @@ def test_bits_a_byte_are_a_perplexity(writer):
     assert perplexity(bits, writer.tokenizer, documents) == pytest.approx(math.exp(loss), rel=1e-5)
 
 
-def test_log_probabilities_of_texts_need_no_padding(writer):
-    texts = [Text([1, 2, 3, 4], [False, True, True, False]), Text([5, 6], [False, True])]
+@pytest.mark.parametrize("row", [4, 16])
+def test_log_probabilities_of_packed_texts_are_those_of_each_alone(writer, monkeypatch, row):
+    """Also where a tool's token lies between learned ones; in two rows, and in one."""
+    monkeypatch.setattr(log_probabilities, "ROW", row)
+    texts = [Text([1, 2, 3, 4], [False, True, False, True]), Text([5, 6], [False, True]), Text([7, 8, 9], [False] * 3)]
+    first, second, _ = (token_logps(writer.model(x), x)[0] for x in (torch.tensor([text.ids]) for text in texts))
+    wanted = torch.stack([first[[0, 2]], F.pad(second, (0, 1)), torch.zeros(2)])
+    logps, mask, logits = log_probabilities.learned_logps(writer.model, texts)
+    torch.testing.assert_close(logps, wanted)
+    assert mask.tolist() == [[True, True], [True, False], [False, False]] and len(logits) == 3
+    parameters = list(writer.model.parameters())
+    ours, theirs = (torch.autograd.grad((x * x).sum(), parameters, retain_graph=True) for x in (logps, wanted))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
     logps, lengths = rollouts.logps_of(writer.model, texts)
-    ids = [torch.tensor([text.ids]) for text in texts]
-    alone = [token_logps(writer.model(x), x)[0] for x in ids]
-    torch.testing.assert_close(logps, torch.stack([alone[0][:2].sum(), alone[1].sum()]))
-    assert lengths.tolist() == [2, 1]
+    torch.testing.assert_close(logps, wanted.sum(dim=1))
+    assert lengths.tolist() == [2, 1, 0]
 
 
 def test_endings_are_what_the_model_chose(writer):

@@ -111,11 +111,11 @@ def test_the_biography_is_what_the_stages_say(out):
     ids = biography.prompt_ids(writer, "sft", rows[4]["prompt"], False)
     assert encode_prompt(writer.tokenizer, [biography.Message("user", rows[4]["prompt"])]) == ids
     assert biography.ask(writer, ids, 8, 0.7, 4) == rows[4]["sft"] == biography.ask(writer, ids, 8, 0.7, 4)
-    row = {"prompt": "2 + 3?", "right": "5", "base": "4", "sft": "<|call|>2+3<|result|>5"}
+    row = {"prompt": "2 + 3?", "right": "5", "base": "4", "sft": "<|call|>2+3<|result|>5", "grpo": "2 + 3 is\n5"}
     axes = biography.side_by_side([row]).axes[0]
     filled = [box.get_facecolor() != to_rgba("none") for box in axes.patches]
-    assert filled == [False, True, False, True] and visible(row["sft"]) == "5"
-    assert "[2+3] 5" in [text.get_text() for text in axes.texts]
+    assert filled == [False, True, False, True, True] and visible(row["sft"]) == "5"
+    assert {"[2+3] 5", "2 + 3 is\n5"} <= {text.get_text() for text in axes.texts}
 
 
 def test_curves_are_told_apart_by_seed_and_arm(out):

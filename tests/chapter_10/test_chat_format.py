@@ -21,7 +21,7 @@ from chapter_10_llm_modern_components.decoding import generate
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.packing import pack, packed_places, pad
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.tasks import example_set
+from chapter_10_llm_modern_components.tasks import example_set, is_right
 
 CALL = "<|call|>12*7<|result|>84"
 DIALOGUE = [Message("system", "Be kind."), Message("user", "What is 12 times 7?"), Message("assistant", CALL)]
@@ -67,10 +67,11 @@ def test_what_is_quoted_is_spelled(tokenizer):
 def test_examples_become_conversations(tokenizer):
     for example in example_set(["arithmetic", "reverse"], "test", 3):
         asked, answered = as_chat(example)
-        assert (asked.text, answered.text) == (example.question, example.answer)
+        assert asked.text == example.question
+        assert answered.text == f"{example.work}\n{example.answer}".lstrip("\n") and is_right(example, answered.text)
         assert as_chat(example, calculator=True, call=False)[1:] == [asked, answered]
         system, asked, answered = as_chat(example, calculator=True)
-        assert system.role == "system" and visible(answered.text) == example.answer
+        assert system.role == "system" and visible(answered.text) == example.answer  # a call saves the work
         assert ("<|call|>" in answered.text) == (example.family == "arithmetic")
 
 
@@ -103,7 +104,7 @@ def test_packed_training_is_padded_training(tokenizer, setting):
     assert mixed.abs().max() > 1e-3
 
 
-def test_packing_keeps_every_text_whole(tokenizer):
+def test_packing_keeps_every_text_whole_and_their_order(tokenizer):
     texts = random_texts(tokenizer)
     packed = pack(texts, 200)
     found = []
@@ -115,7 +116,7 @@ def test_packing_keeps_every_text_whole(tokenizer):
     for text in texts:
         pairs = zip(text.ids[1:], text.learned[1:], strict=True)
         wanted.append((text.ids[:-1], [i if learned else IGNORED for i, learned in pairs]))
-    assert sorted(found) == sorted(wanted)
+    assert found == wanted
     assert packed_places(torch.tensor([[0, 0, 0, 1, 2, 2, -1]])).tolist() == [[0, 1, 2, 0, 0, 1, 0]]
     with pytest.raises(ValueError, match="does not fit into a row of 5"):
         pack(texts, 5)

@@ -14,6 +14,7 @@ from chapter_10_llm_modern_components import sft as script
 from chapter_10_llm_modern_components.answering import Reply, answer
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, as_chat, encode_chat, encode_prompt
+from chapter_10_llm_modern_components.chats import draw_chats
 from chapter_10_llm_modern_components.grading import (
     GREEDY,
     answer_examples,
@@ -146,6 +147,16 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
     final = json.loads((whole / "sft.json").read_text())["final"]
     wanted = {"exact_match", "exact_match_base", "exact_match_majority", "bits_per_byte", "bits_per_byte_before"}
     assert wanted <= final.keys() and final["by_family"].keys() == {"shorten", "membership"}
+
+
+def test_what_is_answered_wrong_is_drawn_more_often():
+    history = [{"validation_by_family": {"shorten": 0.75, "membership": 0.0}}]
+    assert script.shares_of(["shorten", "membership"], history, 4.0) == [2, 5]
+    assert script.shares_of(["shorten", "membership"], [], 4.0) == [5, 5]
+    tokenizer, generator = ByteTokenizer([], CHAT_TOKENS), torch.Generator().manual_seed(0)
+    chats = draw_chats(tokenizer, ["shorten", "membership"], 60, 200, generator, shares=[0.0, 1.0])
+    endings = chats.ids[(chats.targets == tokenizer.special["<|end|>"])]
+    assert {chr(i) for i in endings.tolist()} == {"s", "o"}  # yes, no
 
 
 def test_an_adapter_leaves_its_base_alone(tmp_path, complaint):

@@ -5,12 +5,14 @@
 import pytest
 import torch
 
+from chapter_10_llm_modern_components.answering import LONGEST_ANSWER
 from chapter_10_llm_modern_components.calculator import calculate
 from chapter_10_llm_modern_components.tasks import (
     FAMILIES,
     draw_example,
     example_set,
     is_right,
+    last_line,
     majority_baseline,
     split_of,
 )
@@ -64,6 +66,36 @@ def test_worked_examples():
     for name, kind, values, answer in WORKED:
         assert kind in FAMILIES[name].phrasings and FAMILIES[name].solve(kind, *values) == answer
     assert {name for name, *_ in WORKED} == FAMILIES.keys()
+
+
+ON_THE_WAY = [
+    ("arithmetic", "plus", (347, 25), "273"),
+    ("arithmetic", "minus", (347, 25), "223"),
+    ("arithmetic", "times", (64, 7), "420 + 28"),
+    ("word_problem", "share", (448, 7), "420 + 28"),
+    ("units", "minutes", (9, 26), "540 + 26"),
+    ("pattern", "steps", ((11, 7, 3),), "-4"),
+    ("pattern", "turns", (("sun", "cat", "sun"),), ""),
+    ("clock", "later", ("01:58", 81), "01:139"),
+    ("clock", "earlier", ("00:05", 6), "00:-1"),
+    ("calendar", "later", ("Monday", 25, "February", 9), "34 February"),
+    ("composition", "word: reverse it, then drop its first letter", ("stone",), '"enots"'),
+    ("sort_numbers", "up", ((42, 7, 315),), ""),
+]
+
+
+def test_what_is_hard_in_the_head_is_done_in_writing():
+    for name, kind, values, work in ON_THE_WAY:
+        assert FAMILIES[name].work(kind, *values) == work
+    first = example_set(["composition"], "train", 1)[0]
+    assert is_right(first, first.answer) and is_right(first, f"{first.work}\n{first.answer}")
+    assert not is_right(first, f"{first.answer}\n{first.work}") and last_line(" 273\n 372\n") == "372"
+
+
+def test_the_longest_answer_can_be_written():
+    kind, values = "list: reverse it, then sort it", (tuple(range(100, 107)),)
+    work, answer = FAMILIES["composition"].work(kind, *values), FAMILIES["composition"].solve(kind, *values)
+    assert len(f"{work}\n{answer}") + 1 <= LONGEST_ANSWER  # digits and commas are tokens, and so is the end
 
 
 @pytest.mark.parametrize("name", FAMILIES)
