@@ -60,7 +60,7 @@ def mean(values: Sequence[float]) -> float:
 def exact_match(
     model: LanguageModel, tokenizer: ByteTokenizer, examples: Sequence[Example], calculator: bool = False
 ) -> dict[str, float]:
-    """Return for each family the share of questions that are answered right, and with nothing but the answer."""
+    """Return for each family the share of questions whose replies end in a line that is the right answer."""
     return by_family(examples, answer_examples(model, tokenizer, examples, calculator)[1])
 
 

@@ -1,7 +1,7 @@
 """Teach a pre-trained model to answer: supervised fine-tuning on the assistant's tokens alone, stories mixed in.
 教预训练模型学会回答：只在助手的词元上做监督微调，并混入故事以免遗忘。
 
-    python chapter_10_llm_modern_components/sft.py    # all families but three: on 2 CPU cores over an hour
+    python chapter_10_llm_modern_components/sft.py    # all families but three: on a CPU core an hour and a half
     python chapter_10_llm_modern_components/sft.py --story_weight 0    # how much is forgotten without stories?
     python chapter_10_llm_modern_components/sft.py --max_steps 800    # too short: what grpo.py begins with
     python chapter_10_llm_modern_components/sft.py --resume    # after an interruption, to the same numbers
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
-    add_training_flags(parser, batch_size=64, lr=2e-3, max_steps=6000)
+    add_training_flags(parser, batch_size=64, lr=2e-3, max_steps=5000)
     add_data_flag(parser)
     parser.add_argument("--base", type=Path, help="the model to begin with; None: the pre-trained one that ships")
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(LEARNED), help="tasks to learn")
@@ -154,22 +154,20 @@ def train(
             losses = (summed / (step + 1 - since)).tolist()
             check_finite(sum(losses), step + 1)
             row = {"step": step + 1, "chat_loss": losses[0], "story_loss": losses[1], "lr": args.lr * factor(step)}
-            found = exact_match(model, tokenizer, validation)
-            if found:
-                row["validation_exact_match"] = mean(list(found.values()))
-            row["seconds"] = timer.seconds
-            for part in (row, found):
-                tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in part.items()), file=sys.stderr)
-            history.append(row | {"validation_by_family": found})
+            found = exact_match(model, tokenizer, validation)  # {} without questions
+            row |= {f"validation_{name}": value for name, value in found.items()}
+            row |= {"validation_exact_match": mean(list(found.values()))} if found else {}
+            history.append(row | {"seconds": timer.seconds})
             save_state(path, args.flags, step + 1, history, parts)
+            tqdm.write("  ".join(f"{name} {value:.4g}" for name, value in history[-1].items()), file=sys.stderr)
             summed, since = torch.zeros_like(summed), step + 1
     return history, timer.seconds
 
 
 def shares_of(families: list[str], history: list[dict], focus: float) -> list[float]:
     """Return how often each family is to be drawn: what is known already has less to teach."""
-    right = history[-1]["validation_by_family"] if history else {}
-    return [1 + focus * (1 - right.get(name, 0.0)) for name in families]
+    last = history[-1] if history else {}
+    return [1 + focus * (1 - last.get(f"validation_{name}", 0.0)) for name in families]
 
 
 def measure(

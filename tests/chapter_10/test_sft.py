@@ -150,7 +150,7 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
 
 
 def test_what_is_answered_wrong_is_drawn_more_often():
-    history = [{"validation_by_family": {"shorten": 0.75, "membership": 0.0}}]
+    history = [{"validation_shorten": 0.75, "validation_membership": 0.0, "seconds": 1.0}]
     assert script.shares_of(["shorten", "membership"], history, 4.0) == [2, 5]
     assert script.shares_of(["shorten", "membership"], [], 4.0) == [5, 5]
     tokenizer, generator = ByteTokenizer([], CHAT_TOKENS), torch.Generator().manual_seed(0)
