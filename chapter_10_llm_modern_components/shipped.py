@@ -70,7 +70,8 @@ def load_chat(
     """
     path = CHECKPOINTS / "sft.pth" if path is None else path
     if path != UNTRAINED and not path.exists():
-        raise UserError(f"{path}: no such file; chapter_10_llm_modern_components/sft.py makes a model that answers")
+        what = "chapter_10_llm_modern_components/sft.py makes a model that answers, and says in the end how to use it"
+        raise UserError(f"{path}: no such file; {what}")
     writer = load_writer(path, device)
     check_chat_tokens(writer)
     if number_format != "none":
@@ -101,7 +102,8 @@ def load_learner(path: Path | None, device: torch.device) -> Writer:
     if path == UNTRAINED:
         return untrained(device)
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder; chapter_10_llm_modern_components/pretrain.py trains a model")
+        what = "chapter_10_llm_modern_components/pretrain.py trains a model, and says in the end how to use it"
+        raise UserError(f"{path}: no such file or folder; {what}")
     writer = _from_folder(path, device) if path.is_dir() else _from_checkpoint(path, device)
     n_tokens = writer.model.config.n_tokens
     if len(writer.tokenizer) > n_tokens:
