@@ -77,6 +77,7 @@ TINY |= {"vocab_size": 300, "megabytes": 0.01, "ema": 0.5, "checkpointing": True
 TINY |= {"ngram_orders": [2, 3]}
 PROMPTS = {"stories": "Once upon a time", "code": "def ", "toy": "the "}
 N_SHOWN = 10  # samples that are written
+SHORTEST = 16  # tokens of a window: as many as a prompt has bytes
 N_PARSED = 100  # samples of code that are handed to Python
 CHAPTER = "chapter_10_llm_modern_components"
 LN2 = math.log(2)
@@ -180,6 +181,8 @@ def check_flags(args: argparse.Namespace, sizes: dict[str, int], batch_size: int
             LanguageModel(ModelConfig(256, max_length=args.length, **sizes))
     except ValueError as error:
         raise UserError(f"--d_model, --n_heads or --n_kv_heads: {error}") from error
+    if args.length < SHORTEST:
+        raise UserError(f"--length is at least {SHORTEST}: the samples begin with a prompt")
     if batch_size % (parts := args.accumulate * world_size()):
         what = f"{parts} equal parts (--accumulate {args.accumulate}, {world_size()} processes)"
         raise UserError(f"--batch_size {batch_size} cannot be cut into {what}")
@@ -279,11 +282,8 @@ def train(
             train_loss = world_size() * average(summed).item() / (step + 1 - since)
             check_finite(train_loss, step + 1)
             speed = (step + 1 - since) * batch_size * args.length / clock.seconds
-            row = {
-                "step": step + 1,
-                "train_loss": train_loss,
-                "train_bits_per_byte": train_loss / LN2 / bytes_per_token,
-            }
+            bits = train_loss / LN2 / bytes_per_token
+            row = {"step": step + 1, "train_loss": train_loss, "train_bits_per_byte": bits}
             row |= {"lr": lr * factor(step), "tokens_per_second": speed, "peak_flops": peak, "mfu": speed * work / peak}
             if sharded:
                 processes.gather()

@@ -12,6 +12,7 @@ from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, END
 from chapter_10_llm_modern_components.fast_step import transpose_weights_
 from chapter_10_llm_modern_components.hf_compat import read_folder
 from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
+from chapter_10_llm_modern_components.linear_layers import PROJECTIONS
 from chapter_10_llm_modern_components.lora import AdaptedModel, LoRAConfig, merge_
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
 from chapter_10_llm_modern_components.quantization import quantize_
@@ -94,6 +95,14 @@ def check_fits(what: str, n_tokens: int, model: LanguageModel) -> None:
     longest = model.config.max_length
     if n_tokens > longest:
         raise UserError(f"{what} {n_tokens} is more than the {longest} tokens of the model's context")
+
+
+def check_rank(rank: int, model: LanguageModel) -> None:
+    """Raise a UserError unless all layers that get adapters can have such of this rank."""
+    layers = [module for name, module in model.named_modules() if name.rpartition(".")[2] in PROJECTIONS]
+    narrowest = min(min(layer.weight.shape) for layer in layers)
+    if rank > narrowest:
+        raise UserError(f"--rank {rank} is more than the {narrowest} numbers of the model's narrowest layer")
 
 
 def load_learner(path: Path | None, device: torch.device) -> Writer:
