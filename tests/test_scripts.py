@@ -108,11 +108,19 @@ def check_advice(error, parser):
             parser.parse_args([flag, value])
 
 
+class LearnsError(Exception):
+    """A script has got as far as a gradient, so all its data are there."""
+
+
 @pytest.mark.parametrize(
-    "path", [path for path in SCRIPTS if "add_data_flag(" in path.read_text(encoding="utf-8")], ids=relative
+    "path", [path for path in SCRIPTS if "args.data_root" in path.read_text(encoding="utf-8")], ids=relative
 )
 def test_without_its_data_a_script_says_what_works_instead(path, parser_of, tmp_path, offline, monkeypatch):
-    """A dry run of the data set that is the default otherwise, for each task that there is."""
+    """A dry run, as far as the first gradient, of the data set that is the default otherwise, for each task."""
+
+    def stop(*args, **kwargs):
+        raise LearnsError
+
     module, parser = load_script(path), parser_of(path)
     begin = module.begin
 
@@ -122,12 +130,15 @@ def test_without_its_data_a_script_says_what_works_instead(path, parser_of, tmp_
         return begin(parser, argv, {name: value for name, value in dry_run.items() if name not in OFFLINE_SETS})
 
     monkeypatch.setattr(module, "begin", begin_for_real)
+    monkeypatch.setattr("torch.Tensor.backward", stop)
     tasks = next((action.choices for action in parser._actions if action.dest == "task"), [None])
     for task in tasks:
         try:
             dry_run(path, ["--task", task] if task else [], parser, tmp_path / "out")
         except UserError as error:
             check_advice(error, parser)
+        except LearnsError:
+            pass
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=relative)
