@@ -25,7 +25,7 @@ from utils.plotting import save_figure
 from utils.tables import aligned, printable
 
 MODEL = Path(__file__).resolve().parent / "checkpoints" / "cnn_fashion_mnist.pth"
-OFFLINE = "without --split nothing is downloaded"
+OFFLINE = "leave out --split: its own pictures need no download"
 PICTURES = sorted((ROOT / "chapter_01_tensor_autograd" / "images").glob("*.png"))
 
 
