@@ -28,15 +28,16 @@ FASHION_MD5 = {  # of the unpacked files
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
 OFFICIAL_COUNTS = {"train": 60_000, "t10k": 10_000}
+OFFLINE = "--dataset spirals needs no download"
 
 Images = tuple[torch.Tensor, torch.Tensor]  # (N, 28, 28), uint8, and their labels (N,)
 
 
-def fashion_mnist(root: Path, train: bool, offline: str = "spirals") -> Images:
+def fashion_mnist(root: Path, train: bool, offline: str = OFFLINE) -> Images:
     """Read Fashion-MNIST (Xiao et al. 2017) from `root`/FashionMNIST/raw, downloading what is missing.
 
-    If that fails, the error names `offline`, a data set of the calling script that needs no download. Files of another
-    count than the official ones, such as a part of them, may hold any pictures of 28 x 28.
+    If that fails, the error says by `offline` what the calling script can do without them. Files of another count than
+    the official ones, such as a part of them, may hold any pictures of 28 x 28.
 
     Returns:
         images (N, 28, 28), uint8; labels (N,), int64. N is 60,000 for training and 10,000 for testing.
@@ -57,7 +58,7 @@ def fashion_mnist(root: Path, train: bool, offline: str = "spirals") -> Images:
     return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
 
 
-def split_fashion_mnist(root: Path, split: str, offline: str = "spirals") -> tuple[Images, Images]:
+def split_fashion_mnist(root: Path, split: str, offline: str = OFFLINE) -> tuple[Images, Images]:
     """Return the pictures to train on, and those of `split`: "test", or "validation", the last 5,000 to train on.
 
     For "validation" they are left out of the training, and the test set is not read.
@@ -78,8 +79,7 @@ def _read_idx(root: Path, name: str, offline: str) -> tuple[np.ndarray, Path]:
     plain = root / "FashionMNIST" / "raw" / name
     packed = plain.with_name(f"{name}.gz")
     if not plain.exists() and not packed.exists():
-        advice = f"--dataset {offline} needs no download"
-        download(FASHION_URL + packed.name, plain, FASHION_MD5[name], offline=advice, gzipped=True)
+        download(FASHION_URL + packed.name, plain, FASHION_MD5[name], offline, gzipped=True)
     path = plain if plain.exists() else packed
     try:
         content = path.read_bytes() if path == plain else gzip.decompress(path.read_bytes())

@@ -28,6 +28,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).resolve().parent
+OFFLINE = "--pictures drawings needs no download"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     if about["dataset"] != "fashion_mnist":
         raise UserError(f"{args.model_path} was not trained on pictures: there is no first layer to draw")
     if args.pictures == "fashion_mnist":
-        pictures = fashion_mnist(args.data_root, train=False)[0].numpy()  # (10000, 28, 28)
+        pictures = fashion_mnist(args.data_root, False, OFFLINE)[0].numpy()  # (10000, 28, 28)
     else:
         pictures = np.stack([read_garment(path) for path in sorted((HERE / "images").glob("*.png"))])  # (10, 28, 28)
     rng = np.random.default_rng(args.seed)

@@ -14,6 +14,8 @@ from chapter_01_tensor_autograd.dataset import FASHION_CLASSES, normalise, split
 from chapter_02_nn_basics_mlp import dataset
 from utils.shapes import CLASSES, shapes
 
+OFFLINE = "--dataset shapes needs no download"
+
 Points = tuple[Tensor, Tensor]  # inputs (N, D), with targets (N, 1) or labels (N,)
 
 
@@ -43,7 +45,7 @@ def pictures(name: str, split: str, root: Path, train_size: int) -> tuple[Points
     "shapes" `train_size` pictures are drawn, and a quarter as many others: a split of its own, by another seed.
     """
     if name == "fashion_mnist":
-        train, held_out = ((normalise(x), y) for x, y in split_fashion_mnist(root, split, offline="shapes"))
+        train, held_out = ((normalise(x), y) for x, y in split_fashion_mnist(root, split, OFFLINE))
         return train, held_out, list(FASHION_CLASSES)
     counts = {"train": train_size, "validation": max(10, train_size // 4), "test": max(10, train_size // 4)}
     train, held_out = (_grey(*shapes(counts[part], 28, list(counts).index(part))) for part in ("train", split))

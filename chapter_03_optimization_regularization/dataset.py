@@ -12,16 +12,20 @@ from utils.shapes import CLASSES, shapes
 
 Pictures = tuple[Tensor, Tensor]  # (N, 1, 28, 28), uint8, and labels (N,), int64
 DATASETS = ["fashion_mnist", "shapes"]
+OFFLINE = "--dataset shapes needs no download"
 
 
-def load(name: str, split: str, root: Path, count: int = 4000) -> tuple[Pictures, Pictures, list[str]]:
+def load(
+    name: str, split: str, root: Path, count: int = 4000, offline: str = OFFLINE
+) -> tuple[Pictures, Pictures, list[str]]:
     """Return the pictures to train on, those of `split` to measure on, and the class names.
 
     The split "validation" is the last 5,000 training pictures of Fashion-MNIST, and the test set is not read then. Of
-    the shapes `count` are drawn, and a quarter as many others, each split by a seed of its own.
+    the shapes `count` are drawn, and a quarter as many others, each split by a seed of its own. `offline` says what the
+    calling script can do without a download.
     """
     if name == "fashion_mnist":
-        train, held_out = ((x[:, None], y) for x, y in split_fashion_mnist(root, split, offline="shapes"))
+        train, held_out = ((x[:, None], y) for x, y in split_fashion_mnist(root, split, offline))
         return train, held_out, list(FASHION_CLASSES)
     seed = {"validation": 1, "test": 2}[split]
     train, held_out = shapes(count, 28), shapes(max(10, count // 4), 28, seed)

@@ -25,6 +25,7 @@ from utils.plotting import save_figure
 from utils.tables import aligned, printable
 
 MODEL = Path(__file__).resolve().parent / "checkpoints" / "cnn_fashion_mnist.pth"
+OFFLINE = "leave out --split: its own pictures need no download"
 PICTURES = sorted((ROOT / "chapter_01_tensor_autograd" / "images").glob("*.png"))
 
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     model, about = load_model(args.model_path, build, args.device)
     classes = about["classes"]
     if args.split:
-        _, (images, labels), _ = load(about["dataset"], args.split, args.data_root)
+        _, (images, labels), _ = load(about["dataset"], args.split, args.data_root, offline=OFFLINE)
         p = probabilities(model, images.to(args.device), views=2, to_input=to_input).cpu()
         accuracy, loss = score(p, labels)
         counts = confusion_counts(p, labels)

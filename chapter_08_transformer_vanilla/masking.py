@@ -9,7 +9,6 @@ from torch import Tensor
 
 from chapter_06_rnn_lstm_seq.sampling import sample
 from chapter_07_attention_mechanism.vocab import SPECIAL, UNK_ID
-from chapter_08_transformer_vanilla.tasks import IGNORED
 from chapter_08_transformer_vanilla.tokenizer import Tokenizer
 from chapter_08_transformer_vanilla.transformer import Transformer
 from utils.evaluating import evaluating
@@ -18,17 +17,34 @@ MASK_ID = UNK_ID  # of the piece that stands for a hidden one: a byte-pair encod
 MASKED, AS_MASK, AS_OTHER = 0.15, 0.8, 0.1  # share of the tokens to be guessed; of these, shares of what is shown
 
 
-def mask_tokens(tokens: Tensor, n_tokens: int) -> tuple[Tensor, Tensor]:
-    """Choose 15 % of tokens (B, T) to be guessed: return what is shown, and the targets, IGNORED elsewhere.
+def mask_tokens(tokens: Tensor, n_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose 15 % of each row of tokens (B, T) to be guessed: G of them, at least one.
 
     Of the chosen ones 80 % are shown as MASK_ID, 10 % as any token of the vocabulary of `n_tokens`, 10 % as they are:
     so a position without a mask may be asked for too, and must be understood (Devlin et al. 2019, section 3.1).
+
+    Returns:
+        what is shown (B, T), the positions to be guessed (B, G), in random order, and what stood there (B, G).
     """
-    chosen = torch.rand(tokens.shape, device=tokens.device) < MASKED
-    kind = torch.rand(tokens.shape, device=tokens.device)
-    other = torch.randint(len(SPECIAL), n_tokens, tokens.shape, device=tokens.device)
-    shown = torch.where(kind < AS_MASK, MASK_ID, torch.where(kind < AS_MASK + AS_OTHER, other, tokens))
-    return torch.where(chosen, shown, tokens), tokens.masked_fill(~chosen, IGNORED)
+    n_chosen = max(1, round(MASKED * tokens.shape[1]))
+    chosen = torch.rand(tokens.shape, device=tokens.device).topk(n_chosen).indices  # (B, T) -> (B, G)
+    truth = tokens.gather(1, chosen)  # (B, G)
+    kind = torch.rand(truth.shape, device=tokens.device)
+    other = torch.randint(len(SPECIAL), n_tokens, truth.shape, device=tokens.device)
+    shown = torch.where(kind < AS_MASK, MASK_ID, torch.where(kind < AS_MASK + AS_OTHER, other, truth))
+    return tokens.scatter(1, chosen, shown), chosen, truth
+
+
+class MaskedTransformer(Transformer):
+    """An encoder alone that rates tokens only where some are to be guessed: for training, which asks for 15 %.
+
+    To rate all positions, each against a vocabulary of thousands, takes about as long as all layers together.
+    """
+
+    def forward(self, tokens: Tensor, chosen: Tensor) -> Tensor:
+        """tokens (B, T) as shown, positions (B, G) -> logits (B, G, V)."""
+        hidden, _ = self.encode(tokens)  # (B, T, D)
+        return self.head(hidden.take_along_dim(chosen[:, :, None], dim=1))  # (B, G, D) -> (B, G, V)
 
 
 def hide_gaps(tokenizer: Tokenizer, parts: list[str]) -> list[int]:

@@ -19,6 +19,8 @@ READMES += sorted(ROOT.glob("chapter_*/appendix*.md"))
 COMMAND = re.compile(r"python3? (chapter_\w+/[\w/]+\.py)([^\n`]*)")
 WRITES = re.compile(r"\b(save_(figure|pictures|model|state)|write_(model|results|json)|atomic_write)\(")
 SHORT = {"--epochs": "2", "--max_steps": "4"}  # a dry run of fifty epochs shows no more than one of two
+OFFLINE_SETS = {"dataset", "corpus"}  # flags by which a dry run chooses what needs no download
+ADVICE = re.compile(r"(--\w+)(?: (\w+))?")
 EVERYWHERE = {"help", "device", "dry_run", "seed"}  # these are honoured by `begin`
 
 
@@ -98,6 +100,47 @@ def test_a_dry_run_needs_nothing_and_touches_nothing(path, parser_of, tmp_path, 
     assert not written or any(p.is_file() for p in written.rglob("*")), "--out_dir stayed empty"
 
 
+def check_advice(error, parser):
+    """See to it that every flag that a message names is one of the script's, and every value one that it takes."""
+    for flag, value in ADVICE.findall(str(error)):
+        assert flag in parser._option_string_actions, f"{flag}: {error}"
+        if value:
+            parser.parse_args([flag, value])
+
+
+class LearnsError(Exception):
+    """A script has got as far as a gradient, so all its data are there."""
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SCRIPTS if "args.data_root" in path.read_text(encoding="utf-8")], ids=relative
+)
+def test_without_its_data_a_script_says_what_works_instead(path, parser_of, tmp_path, offline, monkeypatch):
+    """A dry run, as far as the first gradient, of the data set that is the default otherwise, for each task."""
+
+    def stop(*args, **kwargs):
+        raise LearnsError
+
+    module, parser = load_script(path), parser_of(path)
+    begin = module.begin
+
+    def begin_for_real(parser, argv, dry_run):
+        if not OFFLINE_SETS & dry_run.keys():
+            pytest.skip("its dry run reads what any run reads")
+        return begin(parser, argv, {name: value for name, value in dry_run.items() if name not in OFFLINE_SETS})
+
+    monkeypatch.setattr(module, "begin", begin_for_real)
+    monkeypatch.setattr("torch.Tensor.backward", stop)
+    tasks = next((action.choices for action in parser._actions if action.dest == "task"), [None])
+    for task in tasks:
+        try:
+            dry_run(path, ["--task", task] if task else [], parser, tmp_path / "out")
+        except UserError as error:
+            check_advice(error, parser)
+        except LearnsError:
+            pass
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=relative)
 def test_a_mistake_is_one_line_at_the_start(path, parser_of, tmp_path, offline, capsys):
     """A folder that cannot be made, a seed of 128 bits: said before anything is computed, whatever else is asked."""
@@ -169,3 +212,4 @@ def test_printed_commands_have_dry_runs_too(name, arguments, parser_of, tmp_path
     except UserError as error:
         missing = [word for word in arguments if Path(word).suffix and not (ROOT / word).exists()]
         assert any(word in str(error) for word in [*missing, "cannot download"]), f"{error}"
+        check_advice(error, parser_of(ROOT / name))

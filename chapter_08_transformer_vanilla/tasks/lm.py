@@ -17,7 +17,7 @@ from utils.errors import UserError
 from utils.evaluating import evaluating
 
 AT_ONCE = 32  # windows that are read side by side
-N_VALIDATED = 64  # windows of the validation text that are looked at during training
+N_VALIDATED = 64  # windows of the validation text, evenly spaced, that are looked at during training, at least
 N_PROBE = 32  # characters of the validation text whose last logits are recorded with the weights
 
 
@@ -51,9 +51,10 @@ class LanguageModelling:
         return steps * self.batch_size * self.length / len(self.train)
 
     def validate(self, model: Transformer) -> dict[str, float]:
-        """A quick look at the beginning of the validation text."""
-        some = self.validation[: N_VALIDATED * self.length + 1]
-        return {"val_loss": text_loss(model, some, self.length, self.length)}
+        """A quick look at some of the windows side by side that `evaluate` reads, from all over the validation text."""
+        starts = torch.arange(0, len(self.validation) - self.length, self.length)
+        starts = starts[:: max(1, len(starts) // N_VALIDATED)]
+        return {"val_loss": window_losses(model, self.validation, starts, self.length).mean().item()}
 
     def evaluate(self, model: Transformer) -> dict:
         """Measure on all of the validation text, in windows side by side, as is usual, and in ones that overlap.
@@ -89,7 +90,6 @@ class LanguageModelling:
         return {"characters": self.characters, "probe_text": text.tolist(), "probe": model(text[None])[0, -1].tolist()}
 
 
-@torch.no_grad()
 def text_loss(model: Transformer, ids: Tensor, length: int, stride: int) -> float:
     """Return the mean loss (nats a token) on all tokens of a text (N,) but the first.
 
@@ -98,14 +98,22 @@ def text_loss(model: Transformer, ids: Tensor, length: int, stride: int) -> floa
     """
     n_targets = len(ids) - 1
     length = min(length, n_targets)
-    starts = torch.arange(0, n_targets - length + stride, stride).clamp(max=n_targets - length)
+    starts = torch.arange(0, n_targets - length + stride, stride).clamp(max=n_targets - length)  # (W,)
+    starts = starts.flip(0)  # from the last to the first, which has the last word
     losses = torch.empty(n_targets, dtype=torch.float64)
+    for start, found in zip(starts.tolist(), window_losses(model, ids, starts, length), strict=True):
+        losses[start : start + length] = found
+    return losses.mean().item()
+
+
+@torch.no_grad()
+def window_losses(model: Transformer, ids: Tensor, starts: Tensor, length: int) -> Tensor:
+    """Return what follows each token of windows of a text (N,) costs (nats), in float64: (W, T) for starts (W,)."""
+    losses = []
     with evaluating(model):
-        for some in starts.flip(0).split(AT_ONCE):  # from the last to the first, which has the last word
+        for some in starts.split(AT_ONCE):
             positions = some[:, None] + torch.arange(length)  # (B, T)
             tokens, targets = (ids[shifted.to(ids.device)] for shifted in (positions, positions + 1))  # (B, T)
             logits = model(tokens).transpose(1, 2)  # (B, T, V) -> (B, V, T)
-            found = F.cross_entropy(logits, targets, reduction="none").cpu().double()  # (B, T)
-            for position, loss in zip(positions, found, strict=True):
-                losses[position] = loss
-    return losses.mean().item()
+            losses.append(F.cross_entropy(logits, targets, reduction="none").cpu().double())  # (B, T)
+    return torch.cat(losses)

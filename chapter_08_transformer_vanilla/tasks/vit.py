@@ -15,6 +15,7 @@ from utils.checkpoint import probe_input
 
 SHIFT, HIDDEN = 4, 8  # pixels that a picture moves at most, and side of the square that is hidden
 N_DRAWN = 2000  # shapes to train on, where CIFAR-10 is not wanted
+OFFLINE = "--dataset toy needs no download"
 
 
 class ImageClassification:
@@ -22,7 +23,7 @@ class ImageClassification:
 
     def __init__(self, dataset: str, root: Path, split: str, config: dict, batch_size: int, device: torch.device):
         """`split`: "validation" holds out the last 5,000 training pictures to measure on, "test" trains on them too."""
-        sets = load({"full": "cifar10", "toy": "shapes"}[dataset], split, root, N_DRAWN)
+        sets = load({"full": "cifar10", "toy": "shapes"}[dataset], split, root, N_DRAWN, OFFLINE)
         (images, labels), (measured, truth), self.classes = sets
         self.images, self.labels = images.to(device), labels.to(device)  # (N, 3, 32, 32), uint8, and (N,)
         self.measured, self.truth = measured.to(device), truth.to(device)

@@ -9,10 +9,17 @@ from chapter_07_attention_mechanism.vocab import SPECIAL
 from chapter_08_transformer_vanilla import books
 from chapter_08_transformer_vanilla.books import HELD_OUT, NUMBERS, load_books, plain_text
 from chapter_08_transformer_vanilla.classifier import from_masked_model, sentence_logits
-from chapter_08_transformer_vanilla.masking import MASK_ID, fill_gaps, hide_gaps, mask_tokens, unmask
+from chapter_08_transformer_vanilla.masking import (
+    MASK_ID,
+    MaskedTransformer,
+    fill_gaps,
+    hide_gaps,
+    mask_tokens,
+    unmask,
+)
 from chapter_08_transformer_vanilla.sentences import load_sentences
 from chapter_08_transformer_vanilla.shipped import build
-from chapter_08_transformer_vanilla.tasks import IGNORED, lm, mlm
+from chapter_08_transformer_vanilla.tasks import lm, mlm
 from chapter_08_transformer_vanilla.tasks.lm import LanguageModelling, text_loss
 from chapter_08_transformer_vanilla.tasks.mlm import MaskedPretraining
 from chapter_08_transformer_vanilla.tasks.vit import ImageClassification
@@ -37,17 +44,30 @@ def decoder(n_tokens=11, max_length=8):
 def test_fifteen_percent_are_guessed_of_which_most_are_hidden():
     torch.manual_seed(0)
     tokens = torch.randint(len(SPECIAL), 1000, (500, 400))
-    shown, targets = mask_tokens(tokens, 1000)
-    chosen = targets != IGNORED
-    assert torch.equal(targets[chosen], tokens[chosen]) and torch.equal(shown[~chosen], tokens[~chosen])
+    shown, places, truth = mask_tokens(tokens, 1000)
+    chosen = torch.zeros_like(tokens, dtype=torch.bool).scatter(1, places, True)
+    assert torch.equal(tokens.gather(1, places), truth) and torch.equal(shown[~chosen], tokens[~chosen])
+    assert chosen.sum(dim=1).unique().tolist() == [60], "none twice"
+    assert torch.corrcoef(chosen.double()).triu(1).abs().max() < 0.3, "each row has its own"
     masked, same = (shown == MASK_ID)[chosen], (shown == tokens)[chosen]
     other = shown[chosen][~masked & ~same]
-    expected = {0.15: chosen, 0.8: masked, 0.1 + 0.1 / 996: same, 0.1 - 0.1 / 996: ~masked & ~same}
+    expected = {0.8: masked, 0.1 + 0.1 / 996: same, 0.1 - 0.1 / 996: ~masked & ~same}
     for share, found in expected.items():
         assert found.double().mean().item() == pytest.approx(
             share, abs=4 * (share * (1 - share) / found.numel()) ** 0.5
         )
     assert other.min() >= len(SPECIAL) and other.max() == 999 and len(other.unique()) > 900
+
+
+def test_only_the_positions_chosen_are_rated():
+    torch.manual_seed(0)
+    config = ENCODER | {"n_tokens": 50, "n_decoder_layers": 0}
+    whole = build(config).double()
+    model = MaskedTransformer(whole.config).double()
+    model.load_state_dict(whole.state_dict())
+    tokens, chosen = torch.randint(50, (3, 9)), torch.rand(3, 9).topk(4).indices
+    expected = torch.stack([row[places] for row, places in zip(whole(tokens), chosen, strict=True)])
+    torch.testing.assert_close(model(tokens, chosen), expected, rtol=0, atol=1e-12)
 
 
 def test_no_text_has_a_mask_and_gaps_are_filled_where_they_are():
@@ -138,6 +158,24 @@ def test_pictures_to_test_on_are_not_looked_at_before_the_end():
         assert images.shape == (16, 3, 32, 32) and labels.shape == (16,)
         learned, measured = ({row.numpy().tobytes() for row in rows} for rows in (task.images, task.measured))
         assert not learned & measured
+
+
+def test_quick_looks_are_at_windows_from_everywhere(monkeypatch):
+    monkeypatch.setattr(lm, "toy_text", lambda: "ab" * 450 + "a" * 50 + "xy" * 25)
+    monkeypatch.setattr(lm, "N_VALIDATED", 2)
+    monkeypatch.setattr(mlm, "N_VALIDATED", 4)
+    torch.manual_seed(0)
+    task = LanguageModelling("toy", None, 10, DECODER, 4, CPU)
+    model = task.build()
+    looks = [text_loss(model, task.validation[start : start + 11], 10, 10) for start in (0, 40, 80)]
+    assert task.validate(model)["val_loss"] == pytest.approx(sum(looks) / 3, rel=1e-6)
+    task = MaskedPretraining("toy", None, 320, 16, ENCODER, 4, CPU)
+    model, (shown, chosen, truth) = task.build(), task.held_out
+    every = len(shown) // 4
+    assert every > 1 and len(shown) >= 8
+    logits = model.eval()(shown[::every], chosen[::every]).flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, truth[::every].flatten()).item()
+    assert task.validate(model)["validation_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 # --- measuring and writing --------------------------------------------------------------------------------------------

@@ -47,6 +47,19 @@ def test_tokens_go_row_by_row(tokenizer, patch_size):
     assert (moved > 0).sum() == 1 if tokenizer == "patches" else 1 < (moved > 0).sum() < len(moved)
 
 
+def test_the_maximum_may_come_before_the_relu():
+    """As in the paper, where it comes after: the same tokens and the same gradients."""
+    torch.manual_seed(0)
+    ours = TOKENIZERS["conv"](4, 8).double()
+    conv1, pool, relu, conv2 = [*ours][:4]
+    images = torch.randn(2, 3, 8, 16, dtype=torch.float64, requires_grad=True)
+    papers = pool(relu(conv2(pool(relu(conv1(images)))))).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(ours(images), papers, rtol=0, atol=1e-12)
+    inputs = [images, conv1.weight, conv2.weight]
+    for mine, wanted in zip(*(gradients(tokens, inputs) for tokens in (ours(images), papers)), strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=0, atol=1e-12)
+
+
 def test_pooling_by_mean_takes_all_tokens_alike():
     torch.manual_seed(0)
     model = VisionTransformer(ViTConfig(**TINY, pooling="mean")).double().eval()
