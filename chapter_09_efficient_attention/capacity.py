@@ -90,7 +90,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bits", type=positive, nargs="+", default=[8, 16, 32, 64], help="lengths to count over")
     parser.add_argument("--long", type=positive, default=256, help="bits that parity is also measured on, untrained")
     heads = "heads of the models on"
-    parser.add_argument("--recall_heads", type=positive, nargs="+", default=[16, 4, 1], help=f"{heads} recall")
+    parser.add_argument("--recall_heads", type=positive, nargs="+", default=[16, 8, 4, 1], help=f"{heads} recall")
     parser.add_argument("--parity_heads", type=positive, default=2, help=f"{heads} parity")
     parser.add_argument("--recall_steps", type=positive, default=1000, help="steps of a training on recall")
     parser.add_argument("--parity_steps", type=positive, default=500, help="steps of a training on parity")

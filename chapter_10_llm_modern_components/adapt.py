@@ -32,7 +32,7 @@ from chapter_10_llm_modern_components.figures import tuning
 from chapter_10_llm_modern_components.grading import exact_match, mean
 from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share
 from chapter_10_llm_modern_components.quantization import FORMATS, quantize_, stored_bytes
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_chat
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, HELD_OUT, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_training_flags, amount, begin, natural, positive, run, script_parser
@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     start = load_chat(args.model_path, args.device)
     check_fits("--length", args.length, start.model)
+    check_rank(args.rank, start.model)
     before, others_before = (score(start, names, "test", args.n_test) for names in (args.families, args.others))
     forget_states(args)
     trials = try_rates(args, start)

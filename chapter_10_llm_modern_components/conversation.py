@@ -27,7 +27,8 @@ def prompt_that_fits(
     turns = list(messages[len(system) :])
     while len(ids := encode_prompt(tokenizer, [*system, *turns])) > longest:
         if len(turns) < 2:
-            raise UserError(f"that is {len(ids)} tokens, and the model can read {longest}: say it more shortly")
+            found = f"that is {len(ids)} tokens, and beside its answer the model can read {longest}"
+            raise UserError(f"{found}: say it more shortly")
         del turns[:2]
     return ids, [*system, *turns]
 

@@ -128,7 +128,7 @@ def train(
         x, y = (part.to(args.device) for part in windows.batch(step * args.story_rows, args.story_rows))
         learned = targets != IGNORED  # (B, T): of chats, only what the assistant writes counts
         with torch.no_grad(), autocast(args.device, args.amp):
-            chat_doubts, story_doubts = both_logits(teacher.model, ids, texts, learned, x)
+            teacher_chat, teacher_story = both_logits(teacher.model, ids, texts, learned, x)
         row = {"step": step + 1}
         for name, model in students.items():
             # forward
@@ -137,9 +137,9 @@ def train(
                 chat_logits, story_logits = both_logits(model, ids, texts, learned, x)
 
             # loss
-            how = args.temperature, args.soft_weight if name == "taught" else 0.0
-            chat_loss = distillation_loss(chat_logits, chat_doubts, targets[learned], *how)
-            story_loss = distillation_loss(story_logits, story_doubts, y.flatten(), *how)
+            settings = args.temperature, args.soft_weight if name == "taught" else 0.0
+            chat_loss = distillation_loss(chat_logits, teacher_chat, targets[learned], *settings)
+            story_loss = distillation_loss(story_logits, teacher_story, y.flatten(), *settings)
             loss = chat_loss + args.story_weight * story_loss
             check_finite(loss.item(), step + 1)
             row[f"train_loss_{name}"] = F.cross_entropy(story_logits.float(), y.flatten()).item()

@@ -43,7 +43,7 @@ from chapter_10_llm_modern_components.rollouts import (
     try_out,
 )
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, Example, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_training_flags, amount, begin, positive, run, script_parser
@@ -62,6 +62,7 @@ TINY |= {"save_every": 2, "n_test": 1, "rank": 2, "families": ["arithmetic", "re
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer = load_chat(args.model_path, args.device)
+    check_rank(args.rank, writer.model)
     reference, config = deepcopy(writer.model), LoRAConfig(args.rank, args.alpha)
     pairs = make_pairs(args, writer)
     history, seconds = train(args, writer.model, pairs, config)

@@ -38,7 +38,7 @@ from utils.tables import aligned, final_lines
 
 TINY = {"model_path": UNTRAINED, "reference": UNTRAINED, "corpus": "toy", "count": 2, "n": 2, "kb": 1, "length": 64}
 N_BASELINE = 500  # training examples of each family in which the most frequent answer is looked for
-N_SHOWN = 5  # wrong answers that are printed
+N_SHOWN, LONGEST_SHOWN = 5, 100  # wrong answers that are printed, characters of each
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -144,12 +144,12 @@ def text_kept(writer: Writer, reference: Writer | None, documents: list[str], kb
 
 
 def show(rows: list[dict], examples: list[Example], replies: list[Reply], right: list[bool]) -> None:
-    """Print a table of the families, and the first wrong answers."""
+    """Print a table of the families, and the beginnings of the first wrong answers."""
     cells = [(row["family"], f"{row['exact_match']:.3f}", f"{row['majority']:.3f}") for row in rows]
     print(*aligned([("family", "exact match", "majority"), *cells], "<>"), sep="\n")
     wrong = [pair for pair, is_right in zip(zip(examples, replies, strict=True), right, strict=True) if not is_right]
     for example, reply in wrong[:N_SHOWN]:
-        print(f"\n{example.question}\n  answered: {reply.text!r}\n  right:    {example.answer!r}")
+        print(f"\n{example.question}\n  answered: {reply.text[:LONGEST_SHOWN]!r}\n  right:    {example.answer!r}")
     print()
 
 

@@ -49,7 +49,7 @@ from chapter_10_llm_modern_components.policy import (
 )
 from chapter_10_llm_modern_components.rollouts import draw_questions, exact_match_by_family, roll_out
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_training_flags, amount, begin, positive, run, script_parser
@@ -75,8 +75,9 @@ TINY |= {"families": ["arithmetic", "reverse"]}
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
-    forget_states(args)
     writer, config = load_chat(args.model_path, args.device), LoRAConfig(args.rank, args.alpha)
+    check_rank(args.rank, writer.model)
+    forget_states(args)
     before, _ = exact_match_by_family(writer, args.families, "test", args.n_test)
     examples, generator = example_set(args.families, "test", args.n_test), torch.Generator().manual_seed(args.seed)
     tries = several_answers(writer.model, writer.tokenizer, examples, args.n_tries, Sampler(), generator)

@@ -39,7 +39,7 @@ from chapter_10_llm_modern_components.policy import (
     whiten,
 )
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_learner
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, check_rank, load_learner
 from chapter_10_llm_modern_components.story_endings import Judge, beginnings, load_judge, write_endings
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
@@ -61,7 +61,8 @@ TINY |= {"save_every": 2, "n_test": 4, "rank": 2}
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer, judge = load_learner(args.model_path, args.device), load_judge(args.device)
-    check_fits("--n_prompt and --n_tokens together are", args.n_prompt + args.n_tokens, writer.model)
+    check_fits("--n_prompt + --n_tokens =", args.n_prompt + args.n_tokens, writer.model)
+    check_rank(args.rank, writer.model)
     for arm in () if args.resume else args.arms:
         (args.out_dir / f"state_{arm}.pth").unlink(missing_ok=True)  # an older run's
     corpus, config = load_corpus(args.corpus, args.data_root), LoRAConfig(args.rank, args.alpha)

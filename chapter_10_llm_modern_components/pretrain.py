@@ -77,7 +77,9 @@ TINY |= {"vocab_size": 300, "megabytes": 0.01, "ema": 0.5, "checkpointing": True
 TINY |= {"ngram_orders": [2, 3]}
 PROMPTS = {"stories": "Once upon a time", "code": "def ", "toy": "the "}
 N_SHOWN = 10  # samples that are written
+SHORTEST = 16  # tokens of a window: as many as a prompt has bytes
 N_PARSED = 100  # samples of code that are handed to Python
+CHAPTER = "chapter_10_llm_modern_components"
 LN2 = math.log(2)
 LOOKED_AT = 50_000  # bytes of the validation documents that are looked at during training
 
@@ -88,8 +90,8 @@ def main(argv: list[str] | None = None) -> None:
     args = begin(parser, argv, dry_run=TINY)
     sizes = set_sizes(args)
     lr, batch_size = sizes.pop("lr"), sizes.pop("batch_size")
-    check_sizes(sizes, args.length)
     with process_group(args.device):
+        check_flags(args, sizes, batch_size)
         with first_process_first():  # the others find on disk what the first one has made
             corpus = load_corpus(args.corpus, args.data_root)
             learned, validation = split_validation(corpus.train)
@@ -97,9 +99,6 @@ def main(argv: list[str] | None = None) -> None:
             tokenizer = load_tokenizer(args.tokenizer, learned, args.vocab_size, args.out_dir)
             windows = Windows(cached_stream(learned, tokenizer, args.out_dir), args.length, args.seed)
         config = ModelConfig(len(tokenizer), max_length=args.length, dropout=args.dropout, **sizes)
-        check_shares(batch_size, args.accumulate)
-        if args.parallel == "fsdp" and args.optimizer == "muon":
-            raise UserError("--parallel fsdp leaves no process a whole matrix, as Muon needs: add --optimizer adamw")
         model, history, seconds = train(args, config, lr, batch_size, windows, tokenizer, validation, n_bytes(learned))
         if rank() > 0:
             return
@@ -119,8 +118,11 @@ def main(argv: list[str] | None = None) -> None:
             final["parses_held_out"] = fmean(map(parses, functions(held_out, N_PARSED)))
         save_model(args.out_dir / f"{args.corpus}.pth", model, config, final | {"tokenizer": tokenizer.to_plain()})
         write_results(args.out_dir / f"pretrain_{args.corpus}.json", args, final, history)
-        print(*final_lines(final), sep="\n")
+        print(*final_lines(final), f"\nthe first sample:\n{texts[0]}\n", sep="\n")
         print(f"written to {args.out_dir}: {args.corpus}.pth, pretrain_{args.corpus}.json, samples_{args.corpus}.txt")
+        path = args.out_dir / f"{args.corpus}.pth"
+        print(f"let it write: python {CHAPTER}/generate.py --model_path {path}")
+        print(f"teach it to answer: python {CHAPTER}/sft.py --model_path {path}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -172,13 +174,20 @@ def set_sizes(args: argparse.Namespace) -> dict[str, float]:
     return dial(args.depth, **sizes, lr=args.lr, batch_size=args.batch_size)
 
 
-def check_sizes(sizes: dict[str, int], length: int) -> None:
-    """Raise a UserError unless there is a model of these sizes: now, not when a tokenizer has been learned."""
+def check_flags(args: argparse.Namespace, sizes: dict[str, int], batch_size: int) -> None:
+    """Raise a UserError unless such a model can be trained so: now, not when a tokenizer has been learned."""
     try:
         with torch.device("meta"):
-            LanguageModel(ModelConfig(256, max_length=length, **sizes))
+            LanguageModel(ModelConfig(256, max_length=args.length, **sizes))
     except ValueError as error:
         raise UserError(f"--d_model, --n_heads or --n_kv_heads: {error}") from error
+    if args.length < SHORTEST:
+        raise UserError(f"--length is at least {SHORTEST}: the samples begin with a prompt")
+    if batch_size % (parts := args.accumulate * world_size()):
+        what = f"{parts} equal parts (--accumulate {args.accumulate}, {world_size()} processes)"
+        raise UserError(f"--batch_size {batch_size} cannot be cut into {what}")
+    if args.parallel == "fsdp" and args.optimizer == "muon":
+        raise UserError("--parallel fsdp leaves no process a whole matrix, as Muon needs: add --optimizer adamw")
 
 
 def load_tokenizer(path: Path | None, documents: list[str], vocab_size: int, folder: Path) -> ByteTokenizer:
@@ -193,12 +202,6 @@ def load_tokenizer(path: Path | None, documents: list[str], vocab_size: int, fol
     if END_OF_TEXT not in tokenizer.special:
         raise UserError(f"{path} has no token {END_OF_TEXT}, with which documents are joined")
     return tokenizer
-
-
-def check_shares(batch_size: int, accumulate: int) -> None:
-    """Raise a UserError unless the batch can be shared equally."""
-    if batch_size % (accumulate * world_size()):
-        raise UserError(f"--batch_size {batch_size} is not {world_size()} processes times --accumulate {accumulate}")
 
 
 def make_factor(schedule: str, steps: int, warmup_share: float, decay_share: float) -> Factor:
@@ -279,11 +282,8 @@ def train(
             train_loss = world_size() * average(summed).item() / (step + 1 - since)
             check_finite(train_loss, step + 1)
             speed = (step + 1 - since) * batch_size * args.length / clock.seconds
-            row = {
-                "step": step + 1,
-                "train_loss": train_loss,
-                "train_bits_per_byte": train_loss / LN2 / bytes_per_token,
-            }
+            bits = train_loss / LN2 / bytes_per_token
+            row = {"step": step + 1, "train_loss": train_loss, "train_bits_per_byte": bits}
             row |= {"lr": lr * factor(step), "tokens_per_second": speed, "peak_flops": peak, "mfu": speed * work / peak}
             if sharded:
                 processes.gather()

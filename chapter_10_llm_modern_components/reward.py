@@ -29,7 +29,7 @@ from chapter_10_llm_modern_components.packing import Text, pad
 from chapter_10_llm_modern_components.reward_model import RewardModel, bradley_terry_loss, pair_accuracy
 from chapter_10_llm_modern_components.rollouts import Pair, draw_questions, find_pairs, try_out
 from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
+from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set, is_right
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_training_flags, amount, begin, positive, run, script_parser
@@ -48,6 +48,7 @@ TINY |= {"save_every": 2, "n_test": 2, "rank": 2, "families": ["arithmetic", "re
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     writer = load_chat(args.model_path, args.device)
+    check_rank(args.rank, writer.model)
     generator = torch.Generator().manual_seed(args.seed)
     examples = draw_questions(args.families, "train", args.n_questions, generator)
     options = args.n_tries, args.n_tokens, Sampler(args.temperature), generator

@@ -42,15 +42,16 @@ from utils.seed import set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
-TINY = {"base": UNTRAINED, "corpus": "toy", "max_steps": 4, "batch_size": 4, "length": 350, "story_rows": 1}
+TINY = {"model_path": UNTRAINED, "corpus": "toy", "max_steps": 4, "batch_size": 4, "length": 350, "story_rows": 1}
 TINY |= {"save_every": 2, "n_test": 2, "n_validation": 1, "story_kb": 1, "megabytes": 0.01}
+CHAPTER = "chapter_10_llm_modern_components"
 N_BASELINE = 500  # training examples of each family in which the most frequent answer is looked for
 
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run=TINY)
     families = list(dict.fromkeys(args.families))
-    learner = load_learner(args.base, args.device)
+    learner = load_learner(args.model_path, args.device)
     check_chat_tokens(learner)
     model, tokenizer = learner.model, learner.tokenizer
     check_fits("--length", args.length, model)
@@ -73,13 +74,14 @@ def main(argv: list[str] | None = None) -> None:
     write_results(args.out_dir / "sft.json", args, final, history)
     print(*final_lines(final), sep="\n")
     print(f"written to {args.out_dir}: sft.pth, sft.json")
+    print(f"talk with it: python {CHAPTER}/chat.py --model_path {args.out_dir / 'sft.pth'}")
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, __file__)
     add_training_flags(parser, batch_size=64, lr=2e-3, max_steps=5000)
     add_data_flag(parser)
-    parser.add_argument("--base", type=Path, help="the model to begin with; None: the pre-trained one that ships")
+    parser.add_argument("--model_path", type=Path, help="what pretrain.py has made; None: the one that ships")
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(LEARNED), help="tasks to learn")
     parser.add_argument("--length", type=positive, default=256, help="tokens of a row, into which chats are packed")
     what = "families are drawn in proportion to 1 + focus times what the last validation found wrong; 0: all alike"

@@ -12,6 +12,7 @@ from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, END
 from chapter_10_llm_modern_components.fast_step import transpose_weights_
 from chapter_10_llm_modern_components.hf_compat import read_folder
 from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
+from chapter_10_llm_modern_components.linear_layers import PROJECTIONS
 from chapter_10_llm_modern_components.lora import AdaptedModel, LoRAConfig, merge_
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
 from chapter_10_llm_modern_components.quantization import quantize_
@@ -70,7 +71,8 @@ def load_chat(
     """
     path = CHECKPOINTS / "sft.pth" if path is None else path
     if path != UNTRAINED and not path.exists():
-        raise UserError(f"{path}: no such file; chapter_10_llm_modern_components/sft.py makes a model that answers")
+        what = "chapter_10_llm_modern_components/sft.py makes a model that answers, and says in the end how to use it"
+        raise UserError(f"{path}: no such file; {what}")
     writer = load_writer(path, device)
     check_chat_tokens(writer)
     if number_format != "none":
@@ -95,13 +97,22 @@ def check_fits(what: str, n_tokens: int, model: LanguageModel) -> None:
         raise UserError(f"{what} {n_tokens} is more than the {longest} tokens of the model's context")
 
 
+def check_rank(rank: int, model: LanguageModel) -> None:
+    """Raise a UserError unless all layers that get adapters can have such of this rank."""
+    layers = [module for name, module in model.named_modules() if name.rpartition(".")[2] in PROJECTIONS]
+    narrowest = min(min(layer.weight.shape) for layer in layers)
+    if rank > narrowest:
+        raise UserError(f"--rank {rank} is more than the {narrowest} numbers of the model's narrowest layer")
+
+
 def load_learner(path: Path | None, device: torch.device) -> Writer:
     """Like `load_writer`, with the weights in memory as a training has them."""
     path = CHECKPOINTS / "stories.pth" if path is None else path
     if path == UNTRAINED:
         return untrained(device)
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder; chapter_10_llm_modern_components/pretrain.py trains a model")
+        what = "chapter_10_llm_modern_components/pretrain.py trains a model, and says in the end how to use it"
+        raise UserError(f"{path}: no such file or folder; {what}")
     writer = _from_folder(path, device) if path.is_dir() else _from_checkpoint(path, device)
     n_tokens = writer.model.config.n_tokens
     if len(writer.tokenizer) > n_tokens:

@@ -25,7 +25,7 @@ from chapter_10_llm_modern_components.bpe import (
     train_tokenizer,
 )
 from chapter_10_llm_modern_components.corpora import cut, load_corpus, paragraphs
-from chapter_10_llm_modern_components.data import SPECIAL
+from chapter_10_llm_modern_components.data import SPECIAL, n_bytes
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser
 from utils.errors import UserError
 from utils.results import write_results
@@ -83,10 +83,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--special", nargs="*", default=SPECIAL, help="names of tokens that no text is encoded to")
     parser.add_argument("--naive_kb", type=natural, default=0, help="kB to learn from the naive way too; 0: do not")
     return parser
-
-
-def n_bytes(documents: list[str]) -> int:
-    return sum(len(document.encode("utf-8", "surrogatepass")) for document in documents)
 
 
 def timed(work: Callable) -> tuple:

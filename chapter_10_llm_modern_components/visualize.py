@@ -82,7 +82,7 @@ def tokens(args: argparse.Namespace) -> list[Path]:
     for label, corpus in (("children's books", "stories"), ("Python", "code")):
         path, made_by = args.results_dir / f"tokenizer_{corpus}.json", f"tokenizer_train.py --corpus {corpus}"
         if not path.exists():
-            print(f"{path} is not there: chapter_10_llm_modern_components/{made_by} makes it")
+            print(f"{path} is not there: chapter_10_llm_modern_components/{made_by} makes it, see --results_dir")
             return []
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))["history"]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chapter_10_llm_modern_components.figures import rewards, sides, tuning
+from chapter_10_llm_modern_components.figures import rewards, tuning
+from chapter_10_llm_modern_components.figures.stages import stages
 from utils.cli import add_output_flags, begin, run, script_parser
 from utils.errors import UserError
 from utils.plotting import save_figure
@@ -27,7 +28,7 @@ PICTURES = {
     "groups": rewards.groups,
     "tilt": rewards.tilt,
     "doubts": rewards.doubts,
-    "stages": sides.stages,
+    "stages": stages,
 }
 
 

@@ -25,16 +25,17 @@ STYLES = {  # a mechanism's name in the results: what is written beside it, colo
 
 
 def draw_capacity(final: dict) -> Figure:
-    """Recall of the most pairs against the bytes kept; recall against the pairs, for memories of middle size."""
+    """Recall of the most pairs against the bytes kept; recall against the pairs, for a middle number of heads."""
     matches = [re.fullmatch(r"recall_(\w+?)_(\d+)_heads_(\d+)", key) for key in final]
     found = [(match[1], int(match[2]), int(match[3])) for match in matches if match]
-    pairs = sorted({n for _, _, n in found})
+    pairs, all_heads = sorted({n for _, _, n in found}), sorted({h for _, h, _ in found}, reverse=True)
+    middle = all_heads[len(all_heads) // 2]
     figure, (left, right) = new_figure(10.4, 4.6, ncols=2, width_ratios=[1.5, 1])
     for name in STYLES:
         heads = sorted({h for mechanism, h, _ in found if mechanism == name}, reverse=True)
         if heads:
             draw_map(left, final, name, heads, pairs[-1])
-            draw_pairs(right, final, name, heads[len(heads) // 2], pairs)
+            draw_pairs(right, final, name, middle, pairs)
     guessed = [final[f"recall_most_frequent_{n}"] for n in pairs]
     left.axhline(guessed[-1], color=GREY, linestyle=":", linewidth=1)
     right.plot(pairs, guessed, ":", color=GREY, label="the most frequent value")
@@ -44,7 +45,7 @@ def draw_capacity(final: dict) -> Figure:
     left.minorticks_off()
     right.set_xscale("log", base=2)
     right.set_xticks(pairs, map(str, pairs))
-    right.set(xlabel="pairs of key and value", ylabel="share right, memories of middle size")
+    right.set(xlabel="pairs of key and value", ylabel=f"share right, {middle} heads")
     for axes in (left, right):
         axes.set_ylim(-0.03, 1.05)
     figure.legend(*right.get_legend_handles_labels(), frameon=False, fontsize=9, ncols=5, loc="outside lower center")

@@ -7,7 +7,7 @@ from math import exp
 
 import torch
 
-from chapter_07_attention_mechanism.figures.cells import DARK, GREY, arrow, tint, write
+from chapter_07_attention_mechanism.figures.cells import DARK, GREY, arrow, blank, tint, write
 from chapter_10_llm_modern_components.figures import CHANCE, NORM, READ, TALK, THINK
 from chapter_10_llm_modern_components.model import ModelConfig
 from chapter_10_llm_modern_components.scaling.memory import kept_numbers
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
+TIME = 7.5  # where the pipeline in time begins
 PROCESSES = ["0.25", "0.5", "0.72", "0.9"]  # greys: no process is a concept of its own
 PARTS = {"norms": NORM, "attention": TALK, "feed_forward": THINK}
 
@@ -91,27 +92,27 @@ def spikes() -> Figure:
 
 def parallel() -> Figure:
     """A model of four layers and a batch of four rows, shared by four processes in four ways; a pipeline in time."""
-    figure, panels = new_figure(13, 3.3, ncols=5, width_ratios=[1, 1, 1, 1, 1.45])
-    names = ["data:\nrows", "sharded: rows, and a part\nof each layer's weights", "tensor:\na part of each layer"]
-    names += ["pipeline:\nlayers", "pipeline in time: parts a to d\nof the batch, 3 of 7 ticks idle"]
-    for axes, name in zip(panels, names, strict=True):
-        write(axes, 2 if axes is not panels[4] else 3.5, 4.15, name, va="bottom")
-        axes.set(xlim=(-0.6, 4.1 if axes is not panels[4] else 7.1), ylim=(-1, 5.1), aspect="equal")
-        axes.set_axis_off()
+    figure, axes = blank(9, 6.6, 16, 11.7)
+    above, below = 6.4, 0.6  # where the panels of a row stand
+    panels = [(0.6, above, "data: rows"), (6.1, above, "sharded: rows, and a part\nof each layer's weights")]
+    panels += [(11.6, above, "tensor: a part of each layer"), (0.6, below, "pipeline: layers")]
+    for x, y, name in panels:
+        write(axes, x + 2, y + 4.15, name, va="bottom")
+        write(axes, x + 2, y - (0.75 if "sharded" in name else 0.3), "layers", fontsize=8, color=GREY)
+        write(axes, x - 0.3, y + 2, "rows", fontsize=8, color=GREY, rotation=90)
+    (data, _, _), (sharded, _, _), (tensor, _, _), (pipeline, _, _) = panels
     for row, layer in product(range(4), range(4)):
-        cell(panels[0], layer, row, row)
-        cell(panels[1], layer, row, row)
+        cell(axes, data + layer, above + row, row)
+        cell(axes, sharded + layer, above + row, row)
         for process in range(4):
-            cell(panels[1], layer + 0.24 * process, -0.4, process, "", 0.22, 0.35)
-            cell(panels[2], layer + 0.24 * process, row, process, width=0.24)
-        cell(panels[3], layer, row, layer)
-        cell(panels[4], layer + row, 3 - layer, layer, "abcd"[row])
-    for axes in panels[:4]:
-        write(axes, 2, -0.8, "layers", fontsize=8, color=GREY)
-        write(axes, -0.3, 2, "rows", fontsize=8, color=GREY, rotation=90)
+            cell(axes, sharded + layer + 0.24 * process, above - 0.4, process, "", 0.22, 0.35)
+            cell(axes, tensor + layer + 0.24 * process, above + row, process, width=0.24)
+        cell(axes, pipeline + layer, below + row, layer)
+        cell(axes, TIME + layer + row, below + 3 - layer, layer, "abcd"[row])
+    write(axes, TIME + 3.5, below + 4.15, "pipeline in time: parts a to d of the batch, 3 of 7 ticks idle", va="bottom")
+    write(axes, TIME + 3.5, below - 0.3, "ticks", fontsize=8, color=GREY)
     for process in range(4):
-        write(panels[4], -0.3, 3.5 - process, str(process + 1), fontsize=8, color=GREY)
-    write(panels[4], 3.5, -0.8, "ticks", fontsize=8, color=GREY)
+        write(axes, TIME - 0.3, below + 3.5 - process, str(process + 1), fontsize=8, color=GREY)
     return figure
 
 

@@ -43,16 +43,18 @@ def bradley_terry() -> Figure:
     right.plot(gaps, losses, color=LEARNED, linewidth=2.2)
     for gap in (0.0, 1.0):
         chance = 1 / (1 + math.exp(-gap))
-        mark(left, gap, chance, CHANCE)
-        mark(right, gap, -math.log(chance), LEARNED)
+        mark(left, gap, chance, CHANCE, below=True)
+        mark(right, gap, -math.log(chance), LEARNED, below=False)
     left.set(xlabel="difference of rewards", ylabel="chance that the first wins", ylim=(-0.05, 1.05))
     right.set(xlabel="difference of rewards", ylabel="loss, if it wins (nats)", ylim=(-0.1, 4.2))
     return figure
 
 
-def mark(axes: Axes, x: float, y: float, colour: str) -> None:
+def mark(axes: Axes, x: float, y: float, colour: str, below: bool) -> None:
+    """Put a dot on a curve, and its height to the right, on the side where the curve does not go on."""
+    place = (6, -12) if below else (6, 5)
     axes.plot(x, y, "o", color=colour)
-    axes.annotate(f"{y:.3f}", (x, y), xytext=(6, -12), textcoords="offset points", fontsize=9, color=DARK)
+    axes.annotate(f"{y:.3f}", (x, y), xytext=place, textcoords="offset points", fontsize=9, color=DARK)
 
 
 def groups() -> Figure:

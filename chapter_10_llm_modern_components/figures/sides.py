@@ -1,13 +1,13 @@
-"""What models say to the same prompts, side by side; and which file of the chapter feeds which.
-各个模型对同样提示的回答，并排放置；以及本章各脚本的文件供给谁。
+"""What models say to the same prompts, side by side.
+各个模型对同样提示的回答，并排放置。
 """
 
 import textwrap
 from collections.abc import Sequence
 
-from chapter_07_attention_mechanism.figures.cells import DARK, GREY, arrow, blank, tint, write
+from chapter_07_attention_mechanism.figures.cells import DARK, blank, tint, write
 from chapter_10_llm_modern_components.chat_format import CALLS, visible
-from chapter_10_llm_modern_components.figures import LEARNED, READ, REWARD
+from chapter_10_llm_modern_components.figures import READ
 from chapter_10_llm_modern_components.tasks import last_line
 from utils.plotting import COLOURS
 
@@ -50,47 +50,3 @@ def shortened(text: str) -> str:
     """Break a text into the lines of a cell, and cut off what is too much; calls stand in brackets."""
     lines = [part for line in CALLS.sub(r"[\1] \2", text).splitlines() for part in textwrap.wrap(line, WIDE)]
     return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: WIDE - 1] + "…"])
-
-
-BOXES = {  # script: the place of its box, what it writes, and the colour of what it does
-    "pretrain.py": (0, 2, "stories.pth", READ),
-    "sft.py": (1, 2, "sft.pth", LEARNED),
-    "quantize.py": (1, 3, "quantization.json", GREY),
-    "ppo.py": (1, 0.75, "ppo_bounded.pth", REWARD),
-    "adapt.py": (2, 3.5, "lora.pth", LEARNED),
-    "dpo.py": (2, 2.5, "dpo.pth", REWARD),
-    "grpo.py": (2, 1.5, "dr_grpo_0.pth", REWARD),
-    "reward.py": (2, 0.5, "reward.pth", REWARD),
-    "distill.py": (2, -0.5, "taught.pth", LEARNED),
-    "biography.py": (3, 3, "biography.json", GREY),
-    "evaluate.py": (3, 2, "evaluate.json", GREY),
-    "chat.py": (3, 1, "your conversation", GREY),
-}
-FEEDS = [
-    ("pretrain.py", "sft.py"),
-    ("pretrain.py", "quantize.py"),
-    ("pretrain.py", "ppo.py"),
-    *(("sft.py", name) for name in ("adapt.py", "dpo.py", "grpo.py", "reward.py", "distill.py")),
-]
-
-
-def stages() -> Figure:
-    """A box for each script with the file that it writes; an arrow leads to each script that reads it."""
-    figure, axes = blank(9.4, 5.2, 14.1, 7.8)
-    places = {name: (0.2 + 3.6 * x, 1.6 + 1.45 * y) for name, (x, y, _, _) in BOXES.items()}
-    for name, (x, y) in places.items():
-        _, _, file, colour = BOXES[name]
-        axes.add_patch(Rectangle((x, y - 0.55), 2.7, 1.1, facecolor=tint(colour, 0.2), edgecolor=colour, linewidth=1.3))
-        write(axes, x + 1.35, y + 0.2, name, fontsize=9.5, fontweight="bold", parse_math=False)
-        write(axes, x + 1.35, y - 0.25, file, fontsize=8, color=GREY, parse_math=False)
-    for giver, taker in FEEDS:
-        (x, y), end = places[giver], places[taker]
-        arrow(axes, (x + 2.7, y), end)
-    ends = [places[name] for name in ("biography.py", "evaluate.py", "chat.py")]
-    x, (low, high) = ends[0][0] - 0.45, (places["distill.py"][1], places["adapt.py"][1])
-    axes.plot([x, x], [low, high], color=GREY, linewidth=1)  # all that is made is read by all three
-    for name in ("adapt.py", "dpo.py", "grpo.py", "reward.py", "distill.py"):
-        axes.plot([places[name][0] + 2.7, x], [places[name][1]] * 2, color=GREY, linewidth=1)
-    for end in ends:
-        arrow(axes, (x, end[1]), end)
-    return figure

@@ -24,37 +24,37 @@ SPECIAL = ("user", "assistant", "end")
 
 def own_lines() -> Figure:
     """A conversation as tokens, those that are learned in red; below each the loss, and both means."""
-    figure, axes = blank(10.5, 2.5, 17.5, 4.2)
+    figure, axes = blank(9, 2.35, 15.6, 4.07)
     for i, token in enumerate(TOKENS):
         colour = LEARNED if i >= len(TOKENS) - N_LEARNED else READ
         x, width = 0.2 + 1.7 * i, 1.6
         axes.add_patch(Rectangle((x, 2.3), width, 1.1, facecolor=tint(colour, 0.25), edgecolor=colour, linewidth=1.3))
         text = f"<{token}>" if token in SPECIAL else token
-        write(axes, x + width / 2, 2.85, text, fontsize=8 if token in SPECIAL else 11)
+        write(axes, x + width / 2, 2.85, text, fontsize=8.5 if token in SPECIAL else 12)
         if i:
             write(axes, x + width / 2, 1.7, f"{LOSSES[i - 1]:g}", color=colour, fontsize=10)
     write(axes, 1.0, 1.7, "loss", color=GREY)
     everything, own = sum(LOSSES) / len(LOSSES), sum(LOSSES[-N_LEARNED:]) / N_LEARNED
-    write(axes, 0.2, 0.6, f"mean of all: {everything:.2f}", color=READ, ha="left", fontsize=10)
-    write(axes, 15.4, 0.6, f"mean of what is learned: {own:.2f}", color=LEARNED, ha="right", fontsize=10)
-    write(axes, 0.2, 3.9, "read", color=READ, ha="left", fontweight="bold")
-    write(axes, 12.1, 3.9, "learned", color=LEARNED, ha="left", fontweight="bold")
+    write(axes, 0.2, 0.7, f"mean of all: {everything:.2f}", color=READ, ha="left", fontsize=10)
+    write(axes, 15.4, 0.7, f"mean of what is learned: {own:.2f}", color=LEARNED, ha="right", fontsize=10)
+    write(axes, 0.2, 3.75, "read", color=READ, ha="left", fontweight="bold")
+    write(axes, 12.1, 3.75, "learned", color=LEARNED, ha="left", fontweight="bold")
     return figure
 
 
 def lora() -> Figure:
     """A frozen matrix and the two that are trained, to scale for a width of 16 and a rank of 2; a worked example."""
-    figure, axes = blank(9, 4.2, 18, 8.4)
+    figure, axes = blank(9, 3.6, 16.7, 6.68)
     for x, y, width, height, colour, name in (
-        (0.8, 1.4, 5.6, 5.6, GREY, "W, frozen"),
-        (9.0, 1.4, 0.7, 5.6, LEARNED, "B"),
-        (10.3, 6.3, 5.6, 0.7, LEARNED, "A"),
+        (0.8, 0.3, 5.6, 5.6, GREY, "W, frozen"),
+        (9.0, 0.3, 0.7, 5.6, LEARNED, "B"),
+        (10.3, 5.2, 5.6, 0.7, LEARNED, "A"),
     ):
         axes.add_patch(Rectangle((x, y), width, height, facecolor=tint(colour, 0.3), edgecolor=colour, linewidth=1.4))
         write(axes, x + width / 2, y + height / 2, name, color=DARK, fontsize=11)
-    write(axes, 7.7, 4.2, "+", fontsize=18)
-    write(axes, 3.6, 7.5, "16 × 16 = 256 numbers", color=GREY)
-    write(axes, 12.2, 7.5, "trained: 2 × (16 + 16) = 64 numbers", color=LEARNED)
+    write(axes, 7.7, 3.1, "+", fontsize=18)
+    write(axes, 3.6, 6.35, "16 × 16 = 256 numbers", color=GREY)
+    write(axes, 12.4, 6.35, "trained: 2 × (16 + 16) = 64 numbers", color=LEARNED)
     layer = LoRALinear(nn.Linear(2, 2, bias=False), rank=1, alpha=1.0)
     with torch.no_grad():
         for tensor, values in (
@@ -67,8 +67,8 @@ def lora() -> Figure:
         inner, total = (x @ layer.a.T).item(), layer(x)[0].tolist()
     lines = [f"x = (1, 1):  A x = {inner:g}", f"B · {inner:g} = ({inner:g}, {2 * inner:g})", "W x = (1, 1)"]
     for i, line in enumerate(lines):
-        write(axes, 10.5, 4.9 - 0.9 * i, line, ha="left", fontsize=10)
-    write(axes, 10.5, 1.9, f"y = ({total[0]:g}, {total[1]:g})", ha="left", fontsize=11, fontweight="bold")
+        write(axes, 10.5, 3.9 - 0.9 * i, line, ha="left", fontsize=10)
+    write(axes, 10.5, 0.9, f"y = ({total[0]:g}, {total[1]:g})", ha="left", fontsize=11, fontweight="bold")
     return figure
 
 

@@ -41,7 +41,7 @@ def out(tmp_path_factory):
         script.main(["--dry_run", "--device", "cpu", "--out_dir", str(folder), *map(str, flags)])
 
     call(pretrain, "--length", 350, "--n_layers", 2)
-    call(sft, "--base", base, *FAMILIES)
+    call(sft, "--model_path", base, *FAMILIES)
     call(evaluate, "--model_path", tuned, "--reference", base, *FAMILIES)
     call(reward, "--model_path", tuned, *FAMILIES)
     call(dpo, "--model_path", tuned, *FAMILIES)

@@ -17,11 +17,13 @@ from chapter_10_llm_modern_components.chat_format import (
     encode_prompt,
     visible,
 )
+from chapter_10_llm_modern_components.chats import draw_chats
 from chapter_10_llm_modern_components.decoding import generate
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.packing import pack, packed_places, pad
 from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.tasks import example_set, is_right
+from utils.errors import UserError
 
 CALL = "<|call|>12*7<|result|>84"
 DIALOGUE = [Message("system", "Be kind."), Message("user", "What is 12 times 7?"), Message("assistant", CALL)]
@@ -120,6 +122,8 @@ def test_packing_keeps_every_text_whole_and_their_order(tokenizer):
     assert packed_places(torch.tensor([[0, 0, 0, 1, 2, 2, -1]])).tolist() == [[0, 1, 2, 0, 0, 1, 0]]
     with pytest.raises(ValueError, match="does not fit into a row of 5"):
         pack(texts, 5)
+    with pytest.raises(UserError, match="a row of 5: .* --length"):
+        draw_chats(tokenizer, ["arithmetic"], 1, 5, torch.Generator())
 
 
 def test_sums_and_nothing_else_are_worked_out():

@@ -266,6 +266,7 @@ def test_the_file_writes_by_itself_and_mistakes_are_told(tmp_path, complaint):
     assert "--optimizer adamw" in complaint(script.main, *TINY, "--parallel", "fsdp")
     assert "missing.json: no such file" in complaint(script.main, *TINY, "--tokenizer", tmp_path / "missing.json")
     assert "no room for 256 bytes" in complaint(script.main, *TINY, "--vocab_size", 100)
+    assert "--length is at least 16" in complaint(script.main, *TINY, "--length", 8)
     assert "lower --length" in complaint(script.main, *TINY, "--length", 100_000)
 
 

@@ -172,6 +172,7 @@ def test_an_adapter_leaves_its_base_alone(tmp_path, complaint):
     assert torch.equal(plain.model.embedding.weight, adapted.model.embedding.weight)
     assert {name.rpartition(".")[2] for name in weights_of(tmp_path, "lora.pth")} == {"a", "b"}
     assert "--length 9999" in complaint(script.main, *FLAGS, "--length", 9999)
+    assert "--rank 1000" in complaint(adapt.main, *flags, "--rank", 1000)
 
 
 def test_each_way_has_as_many_trials_of_its_rate(tmp_path, monkeypatch):
