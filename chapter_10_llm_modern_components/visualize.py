@@ -3,7 +3,7 @@
 
     python chapter_10_llm_modern_components/visualize.py --parts theory    # about 30 seconds
     python chapter_10_llm_modern_components/visualize.py --parts tokens    # from results/tokenizer_*.json
-    python chapter_10_llm_modern_components/visualize.py --parts model    # of the model that ships: about 2 minutes
+    python chapter_10_llm_modern_components/visualize.py --parts model    # of the model that ships: about a minute
 """
 
 import argparse

@@ -31,9 +31,9 @@ def learning(history: Sequence[dict], final: dict, rows: Sequence[dict]) -> Figu
     bits, errors = ([row[name] for row in rows] for name in ("bits_per_byte", "std_error"))
     right.errorbar(middles, bits, yerr=errors, fmt="o-", color=READ, markersize=4, capsize=2)
     for i in (0, -1):
-        right.annotate(f"{bits[i]:.2f}", (middles[i], bits[i]), (0, 8), textcoords="offset points", ha="center")
+        right.annotate(f"{bits[i]:.2f}", (middles[i], bits[i]), (6, 6), textcoords="offset points", fontsize=8)
     right.set_xscale("log", base=2)
-    right.set_xticks([row["to"] for row in rows], [str(row["to"]) for row in rows])
+    right.set_xticks([row["to"] for row in rows], [str(row["to"]) for row in rows], fontsize=8)
     right.set(xlabel="tokens read before, in the window", ylabel="bits a byte, held-out text")
     return figure
 
@@ -76,14 +76,15 @@ def looking(
         neighbours: of each word, with cosines.
     """
     name, weights, outlined, tokens = head
-    figure = Figure(figsize=(9.6, 5.8), layout="constrained")
+    figure = Figure(figsize=(10.4, 5.8), layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=[1, 1.25], height_ratios=[1, 1.25])
-    title = f"weight on the first token\n(all alike: {even:.3f})"
-    head_grid(figure.add_subplot(grid[0, 0]), first, title, top=1.0)
+    first, title = first / even, "weight on the first token\n(1: as if all tokens were alike)"
+    head_grid(figure.add_subplot(grid[0, 0]), first, title, top=max(2.0, first.max().item()))
     word_table(figure.add_subplot(grid[1, 0]), neighbours)
     axes = figure.add_subplot(grid[:, 1])
     title = f"head {name}, which copies most\n(framed: behind an earlier token of the same kind)"
-    weight_grid(axes, weights, tokens, tokens, form=None, title=title)
+    weight_grid(axes, weights, tokens, tokens, form=None)
+    axes.text(0.5, -0.02, title, transform=axes.transAxes, ha="center", va="top", fontsize=9)
     axes.tick_params(axis="x", labelrotation=90)
     for t, s in outlined.nonzero().tolist():
         axes.add_patch(Rectangle((s - 0.5, t - 0.5), 1, 1, fill=False, edgecolor=LEARNED, linewidth=1.3))
