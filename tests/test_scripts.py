@@ -20,7 +20,7 @@ COMMAND = re.compile(r"python3? (chapter_\w+/[\w/]+\.py)([^\n`]*)")
 WRITES = re.compile(r"\b(save_(figure|pictures|model|state)|write_(model|results|json)|atomic_write)\(")
 SHORT = {"--epochs": "2", "--max_steps": "4"}  # a dry run of fifty epochs shows no more than one of two
 OFFLINE_SETS = {"dataset", "corpus"}  # flags by which a dry run chooses what needs no download
-ADVICE = re.compile(r"(--\w+)(?: (\w+))?")
+ADVICE = re.compile(r"(--\w+)(?: ([\w-]+))?")
 EVERYWHERE = {"help", "device", "dry_run", "seed"}  # these are honoured by `begin`
 
 
