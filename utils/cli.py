@@ -32,7 +32,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 def script_parser(doc: str, file: str, cpu_only: bool = False) -> argparse.ArgumentParser:
     """Return a parser for the script `file`, described by its docstring, with the flags that every script has.
 
-    A script that computes with NumPy is `cpu_only`: its --device takes nothing else.
+    A script that computes on the CPU alone, with NumPy say, is `cpu_only`: its --device takes nothing else.
     """
     script = Path(file).resolve().relative_to(ROOT).as_posix()
     parser = argparse.ArgumentParser(script, description=doc, formatter_class=_Help, allow_abbrev=False)
@@ -43,7 +43,7 @@ def script_parser(doc: str, file: str, cpu_only: bool = False) -> argparse.Argum
             default="cpu",
             choices=["cpu"],
             type=lambda s: s.replace("auto", "cpu"),
-            help="NumPy computes here",
+            help="this script needs no other",
         )
     else:
         parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute")
