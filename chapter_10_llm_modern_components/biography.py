@@ -3,10 +3,12 @@
 
     python chapter_10_llm_modern_components/biography.py    # the models that ship: on 2 CPU cores a minute
     python chapter_10_llm_modern_components/biography.py --stages base sft --sft runs/sft/sft.pth    # one of your own
+    python chapter_10_llm_modern_components/biography.py --student runs/distill/taught.pth    # and its student
 
 Eight prompts are test questions, one of each of some families, with a calculator where it helps; two are nothing that a
 training has prepared the model for. It is asked as it was pre-trained (it goes on with the prompt as with any text),
-fine-tuned, taught to call its calculator, taught by rewards, with weights of 4 bits, and as its student.
+fine-tuned, taught to call its calculator, taught by rewards, with weights of 4 bits, and, if there is one, as its
+student.
 """
 
 import argparse
@@ -31,8 +33,8 @@ from utils.tables import aligned
 
 FAMILIES = "arithmetic", "word_problem", "units", "sort_numbers", "reverse", "count_letters", "composition", "clock"
 OPEN = "Who are you?", "Once upon a time there was a little fox."
-STAGES = "base", "sft", "dpo", "grpo", "int4", "student"
-TINY = {"stages": ["base", "sft", "int4", "student"], "base": UNTRAINED, "sft": UNTRAINED, "student": UNTRAINED}
+STAGES = "base", "sft", "dpo", "grpo", "int4"
+TINY = {"stages": ["base", "sft", "int4"], "base": UNTRAINED, "sft": UNTRAINED, "student": UNTRAINED}
 TINY |= {"n_tokens": 8}
 
 
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     rows += [{"prompt": prompt, "right": ""} for prompt in OPEN]
     helped = [bool(example.expression) for example in examples] + [False] * len(OPEN)
     final = {"prompts": len(rows), "questions": len(examples), "temperature": args.temperature}
-    for stage in dict.fromkeys(args.stages):
+    for stage in dict.fromkeys([*args.stages, *(["student"] if args.student else [])]):
         writer = load_stage(args, stage)
         for i, row in enumerate(rows):
             ids = prompt_ids(writer, stage, row["prompt"], helped[i])
@@ -65,9 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sft", type=Path, help="what sft.py has made of it; None: the one that ships")
     parser.add_argument("--dpo", type=Path, default=CHECKPOINTS / "dpo.pth", help="what dpo.py has made of that")
     parser.add_argument("--grpo", type=Path, default=CHECKPOINTS / "grpo.pth", help="what grpo.py has made of --sft")
-    parser.add_argument(
-        "--student", type=Path, default=CHECKPOINTS / "student.pth", help="what distill.py has made of it"
-    )
+    parser.add_argument("--student", type=Path, help="what distill.py has made of --sft, asked last; None: not asked")
     parser.add_argument("--n_tokens", type=positive, default=LONGEST_ANSWER, help="of an answer at most")
     parser.add_argument("--temperature", type=amount, default=0.7, help="of the answers, each from a seed of its own")
     return parser

@@ -139,14 +139,18 @@ def preference(name: str, writer: Writer) -> tuple[Callable[[Example, Reply], bo
 
 
 def measure(args: argparse.Namespace, writer: Writer) -> dict[str, float]:
-    """Return how often drawn answers to test questions are preferred, and how often the likeliest are right there."""
+    """Return how often drawn answers to test questions are preferred, and how often the likeliest are right there.
+
+    If they may call a calculator, also how often the likeliest are right without one.
+    """
     examples = asked(args.preference, example_set(args.families, "test", args.n_test))
     preferred, calculator = preference(args.preference, writer)
     options = args.n_tokens, Sampler(args.temperature), torch.Generator().manual_seed(args.seed)
     replies = try_out(writer.model, writer.tokenizer, examples, 1, *options, calculator)
-    _, hits = answer_examples(writer.model, writer.tokenizer, examples, calculator)
     found = {"preferred": mean([preferred(*pair) for pair in zip(examples, replies, strict=True)])}
-    return found | {"exact_match_asked": mean(hits)}
+    for name, tool in (("", calculator), ("_without_calculator", False))[: 1 + calculator]:
+        found[f"exact_match_asked{name}"] = mean(answer_examples(writer.model, writer.tokenizer, examples, tool)[1])
+    return found
 
 
 def train(

@@ -32,7 +32,7 @@ from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_08_transformer_vanilla.tasks import IGNORED
-from chapter_10_llm_modern_components.answering import LONGEST_ANSWER
+from chapter_10_llm_modern_components.answering import LONGEST_ANSWER, Reply
 from chapter_10_llm_modern_components.chats import draw_chats
 from chapter_10_llm_modern_components.data import STRIDE
 from chapter_10_llm_modern_components.grading import kl_to_reference, mean, several_answers
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     writer, config = load_chat(args.model_path, args.device), LoRAConfig(args.rank, args.alpha)
     check_rank(args.rank, writer.model)
     forget_states(args)
-    before, _ = exact_match_by_family(writer, args.families, "test", args.n_test)
+    before, first_replies = exact_match_by_family(writer, args.families, "test", args.n_test)
     examples, generator = example_set(args.families, "test", args.n_test), torch.Generator().manual_seed(args.seed)
     tries = several_answers(writer.model, writer.tokenizer, examples, args.n_tries, Sampler(), generator)
     rows, history = [], []
@@ -90,17 +90,20 @@ def main(argv: list[str] | None = None) -> None:
         if args.sft_lr:
             row |= {f"{name}_sft": value for name, value in fine_tuned(args, writer, seed, seconds, before).items()}
         weights = {name: tensor.half() for name, tensor in adapter_state(learner.model).items()}
-        name = f"{args.variant}_{seed}.pth"
+        name = "grpo.pth" if seed == args.seed else f"grpo_{seed}.pth"
         write_model(args.out_dir / name, weights, config, {"exact_match": row["exact_match"]})
         rows.append(row)
         history += [{"seed": seed} | step for step in steps]
     final = over_seeds(rows) | {f"exact_match_before_{name}": value for name, value in before.items()}
-    final |= {"exact_match_before": mean(list(before.values())), **tries, "n": args.n_tries, "seeds": args.seeds}
+    final |= {"exact_match_before": mean(list(before.values())), "length_before": mean_length(first_replies)}
+    final |= {**tries, "n": args.n_tries, "seeds": args.seeds}
     final |= {"split": f"test, {args.n_test} questions of each family", "test_count": len(examples)}
     final |= {"trained_share": trained_share(learner.model), "questions_seen": args.max_steps * args.batch_size}
-    write_results(args.out_dir / f"{args.variant}.json", args, final, history, rows)
+    write_results(args.out_dir / "grpo.json", args, final, history, rows)
     print(*final_lines(final), sep="\n")
-    print(f"written to {args.out_dir}: {args.variant}.json, and of each seed {args.variant}_{args.seed}.pth ...")
+    print(
+        f"written to {args.out_dir}: grpo.json, grpo.pth of seed {args.seed}, and of each other seed its grpo_SEED.pth"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -129,8 +132,13 @@ def measure(args: argparse.Namespace, writer: Writer, start: Writer, before: dic
     found = {f"exact_match_{name}": value for name, value in after.items()}
     found["exact_match"] = mean(list(after.values()))
     found["gain"] = found["exact_match"] - mean(list(before.values()))
-    found["length"] = mean([sum(reply.tokens.learned) for reply in replies])
+    found["length"] = mean_length(replies)
     return found | {"kl_to_reference": kl_to_reference(writer.model, start.model, replies)}
+
+
+def mean_length(replies: list[Reply]) -> float:
+    """Return how many tokens of a reply the model has chosen."""
+    return mean([sum(reply.tokens.learned) for reply in replies])
 
 
 def forget_states(args: argparse.Namespace) -> None:

@@ -77,7 +77,8 @@ def main(argv: list[str] | None = None) -> None:
         steps, seconds = train(args, learner, judge, prompts, config, arm)
         round_to_half(learner.model)
         after, texts = measure(args, learner, writer.model, judge, tested)
-        after |= {"gain": after["score"] - before["score"], "train_seconds": seconds, "beta": steps[-1]["beta"]}
+        after |= {f"{gain}gain": after[name] - before[name] for gain, name in (("", "score"), ("praise_", "praise"))}
+        after |= {"train_seconds": seconds, "beta": steps[-1]["beta"]}
         final |= {f"{name}_{arm}": value for name, value in after.items()}
         history += [{"arm": arm} | row for row in steps]
         weights = {name: tensor.detach().half() for name, tensor in adapter_state(learner.model).items()}

@@ -70,9 +70,8 @@ def load_chat(
         UserError: as `load_writer`; or it has no tokens for the turns of a conversation; or the adapter is another's.
     """
     path = CHECKPOINTS / "sft.pth" if path is None else path
-    if path != UNTRAINED and not path.exists():
-        what = "chapter_10_llm_modern_components/sft.py makes a model that answers, and says in the end how to use it"
-        raise UserError(f"{path}: no such file; {what}")
+    if path != UNTRAINED:
+        check_made(path, "sft.py makes a model that answers, and says in the end how to use it")
     writer = load_writer(path, device)
     check_chat_tokens(writer)
     if number_format != "none":
@@ -88,6 +87,12 @@ def check_chat_tokens(writer: Writer) -> None:
     """Raise a UserError unless the tokenizer has the tokens of a conversation."""
     if missing := sorted(set(CHAT_TOKENS) - writer.tokenizer.special.keys()):
         raise UserError(f"the model has no token {' '.join(missing)}, without which there is no conversation")
+
+
+def check_made(path: Path, what: str) -> None:
+    """Raise a UserError that tells which script makes such a file or folder, if it is not there."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; chapter_10_llm_modern_components/{what}")
 
 
 def check_fits(what: str, n_tokens: int, model: LanguageModel) -> None:
@@ -110,9 +115,7 @@ def load_learner(path: Path | None, device: torch.device) -> Writer:
     path = CHECKPOINTS / "stories.pth" if path is None else path
     if path == UNTRAINED:
         return untrained(device)
-    if not path.exists():
-        what = "chapter_10_llm_modern_components/pretrain.py trains a model, and says in the end how to use it"
-        raise UserError(f"{path}: no such file or folder; {what}")
+    check_made(path, "pretrain.py trains a model, and says in the end how to use it")
     writer = _from_folder(path, device) if path.is_dir() else _from_checkpoint(path, device)
     n_tokens = writer.model.config.n_tokens
     if len(writer.tokenizer) > n_tokens:
@@ -126,6 +129,7 @@ def load_adapter(path: Path, model: LanguageModel) -> dict:
     Raises:
         UserError: the file is missing, damaged, or another model's.
     """
+    check_made(path, "dpo.py, grpo.py and adapt.py make adapters for a model that answers")
     return read_model(path, lambda config: AdaptedModel(model, LoRAConfig(**config)))[1]
 
 
@@ -135,6 +139,7 @@ def load_reward_model(path: Path, decoder: LanguageModel) -> RewardModel:
     Raises:
         UserError: the file is missing, damaged, or another model's.
     """
+    check_made(path, "reward.py makes a judge of a model that answers")
     judge = RewardModel(decoder)
     read_model(path, lambda config: AdaptedJudge(judge, LoRAConfig(**config)))
     return judge.eval()

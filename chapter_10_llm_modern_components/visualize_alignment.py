@@ -2,7 +2,7 @@
 画出对齐部分的理论插图，以及各次训练的曲线。
 
     python chapter_10_llm_modern_components/visualize_alignment.py    # about 10 seconds
-    python chapter_10_llm_modern_components/visualize_alignment.py --results grpo.json dr_grpo.json
+    python chapter_10_llm_modern_components/visualize_alignment.py --results runs/dpo/dpo.json runs/simpo/simpo.json
 
 Trainings are compared by what all of their histories have.
 """
@@ -10,6 +10,7 @@ Trainings are compared by what all of their histories have.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,9 +35,7 @@ PICTURES = {
 
 def main(argv: list[str] | None = None) -> None:
     args = begin(build_parser(), argv, dry_run={})
-    histories: dict[str, list[dict]] = {}
-    for path in args.results or ():
-        histories |= read_histories(path)
+    histories = read_histories(args.results or [])
     figures = {name: draw() for name, draw in PICTURES.items()}
     if histories:
         figures["curves"] = rewards.training_curves(histories, common_columns(histories))
@@ -51,8 +50,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_histories(path: Path) -> dict[str, list[dict]]:
-    """Return the history of each training in a results file, by the file's name and the training's arm or seed.
+def read_histories(paths: Sequence[Path]) -> dict[str, list[dict]]:
+    """Return the history of each training in results files, by the file's name, or, of files with the same name, the
+    folder's, and by the training's arm or seed.
+    """
+    stems, found = [path.stem for path in paths], {}
+    for path, stem in zip(paths, stems, strict=True):
+        found |= read_history(path, stem if stems.count(stem) == 1 else path.absolute().parent.name)
+    return found
+
+
+def read_history(path: Path, name: str) -> dict[str, list[dict]]:
+    """Return the history of each training in a results file, by `name` and the training's arm or seed.
 
     Raises:
         UserError: it is missing, or no such file.
@@ -61,7 +70,7 @@ def read_histories(path: Path) -> dict[str, list[dict]]:
         rows = json.loads(path.read_text(encoding="utf-8"))["history"]
         found: dict[str, list[dict]] = {}
         for row in rows:
-            words = [path.stem, *(f"{kind} {row[kind]}" for kind in ("arm", "seed") if kind in row)]
+            words = [name, *(f"{kind} {row[kind]}" for kind in ("arm", "seed") if kind in row)]
             found.setdefault(", ".join(words), []).append(row)
         if rows and all(isinstance(row["step"], int) for row in rows):
             return found

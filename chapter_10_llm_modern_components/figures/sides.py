@@ -14,8 +14,9 @@ from utils.plotting import COLOURS
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-WIDE, LINES, LINE = 20, 5, 0.125  # of a cell: characters, lines at most, a line's height
-NAMES = {"prompt": "prompt", "right": "right answer", "base": "pre-trained", "sft": "fine-tuned", "dpo": "+ DPO"}
+LETTERS, FIRST_LETTERS, LETTER = 20, 28, 0.071  # of a line in a cell, and in one of the first column; inches of each
+LINES, LINE = 5, 0.145  # of a cell at most; inches of each
+NAMES = {"prompt": "prompt → answer", "base": "pre-trained", "sft": "fine-tuned", "dpo": "+ DPO"}
 NAMES |= {"grpo": "+ GRPO", "int4": "in 4 bits", "student": "its student"}
 
 
@@ -25,28 +26,32 @@ def side_by_side(rows: Sequence[dict[str, str]]) -> Figure:
     Args:
         rows: the prompt, what is right, or "" if nothing is, and the reply of each stage.
     """
-    columns = list(rows[0])
-    cells = [[shortened(row[name]) for name in columns] for row in rows]
-    heights = [LINE * (max(text.count("\n") for text in line) + 1) + 0.12 for line in cells]
-    figure, axes = blank(1.3 * len(columns), sum(heights) + 0.4, 1.3 * len(columns), sum(heights) + 0.4)
-    top = sum(heights) + 0.03
-    for i, name in enumerate(columns):
-        write(axes, 1.3 * i + 0.05, top + 0.18, NAMES[name], ha="left", fontsize=8, fontweight="bold")
+    stages = [name for name in rows[0] if name not in ("prompt", "right")]
+    widths = [LETTER * FIRST_LETTERS, *[LETTER * LETTERS] * len(stages)]
+    edges = [sum(widths[:i]) for i in range(len(widths))]
+    prompts = [row["prompt"] + (f"\n→ {row['right']}" if row["right"] else "") for row in rows]
+    cells = [
+        [shortened(prompt, FIRST_LETTERS), *(shortened(row[name], LETTERS) for name in stages)]
+        for prompt, row in zip(prompts, rows, strict=True)
+    ]
+    heights = [LINE * (max(text.count("\n") for text in line) + 1) + 0.1 for line in cells]
+    width, top = sum(widths), sum(heights)
+    figure, axes = blank(width, top + 0.3, width, top + 0.3)
+    for x, name in zip(edges, ["prompt", *stages], strict=True):
+        write(axes, x + 0.05, top + 0.15, NAMES[name], ha="left", fontsize=8.5, fontweight="bold")
     for row, line, height in zip(rows, cells, heights, strict=True):
-        for i, (name, text) in enumerate(zip(columns, line, strict=True)):
-            right = row["right"] and last_line(visible(row[name])) == row["right"]
+        for x, width, name, text in zip(edges, widths, ["prompt", *stages], line, strict=True):
+            right = row["right"] and name != "prompt" and last_line(visible(row[name])) == row["right"]
             colour = tint(COLOURS[2], 0.25) if right else "none"
-            box = Rectangle(
-                (1.3 * i, top - height), 1.28, height - 0.02, facecolor=colour, edgecolor="0.85", linewidth=0.6
-            )
-            axes.add_patch(box)
-            how = {"ha": "left", "va": "top", "fontsize": 6.5, "parse_math": False}
-            write(axes, 1.3 * i + 0.05, top - 0.06, text, color=READ if name == "prompt" else DARK, **how)
+            size = width - 0.02, height - 0.02
+            axes.add_patch(Rectangle((x, top - height), *size, facecolor=colour, edgecolor="0.85", linewidth=0.6))
+            how = {"ha": "left", "va": "top", "fontsize": 8, "parse_math": False}
+            write(axes, x + 0.05, top - 0.05, text, color=READ if name == "prompt" else DARK, **how)
         top -= height
     return figure
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, width: int) -> str:
     """Break a text into the lines of a cell, and cut off what is too much; calls stand in brackets."""
-    lines = [part for line in CALLS.sub(r"[\1] \2", text).splitlines() for part in textwrap.wrap(line, WIDE)]
-    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: WIDE - 1] + "…"])
+    lines = [part for line in CALLS.sub(r"[\1] \2", text).splitlines() for part in textwrap.wrap(line, width)]
+    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: width - 1] + "…"])

@@ -20,7 +20,7 @@ BOXES = {  # script: its left edge, its middle's height, what it writes, and the
     "distill.py": (9.6, 9.6, "taught.pth", LEARNED),
     "adapt.py": (9.6, 7.9, "lora.pth", LEARNED),
     "dpo.py": (9.6, 6.2, "dpo.pth", REWARD),
-    "grpo.py": (9.6, 4.5, "dr_grpo_0.pth", REWARD),
+    "grpo.py": (9.6, 4.5, "grpo.pth", REWARD),
     "reward.py": (9.6, 2.3, "reward.pth", REWARD),
     "chat.py": (15.1, 7.9, "your conversation", GREY),
     "evaluate.py": (15.1, 4.5, "evaluate.json", GREY),

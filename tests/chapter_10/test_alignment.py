@@ -134,7 +134,7 @@ def test_endings_are_what_the_model_chose(writer):
 
 
 SCRIPTS = {
-    "grpo": (grpo, "dr_grpo", "dr_grpo_1"),
+    "grpo": (grpo, "grpo", "grpo_1"),
     "dpo": (dpo, "dpo", "dpo"),
     "reward": (reward, "reward", "reward"),
     "ppo": (ppo, "ppo", "ppo_free"),
@@ -241,11 +241,12 @@ def test_pictures_show_what_is_computed():
 
 
 def test_curves_compare_trainings(tmp_path, monkeypatch, complaint):
-    paths = [tmp_path / f"{variant}.json" for variant in ("grpo", "dapo")]
+    paths = [tmp_path / variant / "grpo.json" for variant in ("dr_grpo", "dapo")]
     for path in paths:
-        grpo.main(["--dry_run", "--variant", path.stem, "--seeds", "1", "--sft_lr", "0", "--out_dir", str(tmp_path)])
-    histories = {name: rows for path in paths for name, rows in visualize_alignment.read_histories(path).items()}
-    assert list(histories) == ["grpo, seed 0", "dapo, seed 0"]
+        flags = "--variant", path.parent.name, "--seeds", "1", "--sft_lr", "0", "--out_dir", str(path.parent)
+        grpo.main(["--dry_run", *flags])
+    histories = visualize_alignment.read_histories(paths)
+    assert list(histories) == ["dr_grpo, seed 0", "dapo, seed 0"]
     columns = visualize_alignment.common_columns(histories)
     assert columns == ["reward", "length", "mixed_groups", "entropy", "kl"]
     for axes, column in zip(rewards.training_curves(histories, columns).axes, columns, strict=True):

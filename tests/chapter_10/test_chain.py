@@ -50,7 +50,7 @@ def out(tmp_path_factory):
     call(ppo, "--model_path", base)
     call(quantize, "--model_path", tuned)
     call(distill, "--model_path", tuned, *FAMILIES)
-    made = "--base", base, "--sft", tuned, "--dpo", folder / "dpo.pth", "--grpo", folder / "dr_grpo_0.pth"
+    made = "--base", base, "--sft", tuned, "--dpo", folder / "dpo.pth", "--grpo", folder / "grpo.pth"
     call(biography, *made, "--student", folder / "taught.pth", "--stages", *biography.STAGES)
     return folder
 
@@ -64,9 +64,11 @@ def test_each_stage_leaves_its_results(out):
         "sft": "exact_match exact_match_base exact_match_with_calculator calculator_called perplexity perplexity_before"
         " exact_match_unseen",
         "lora": "ratio_to_full ratio_to_full_4bit forgotten_full forgotten_lora forgotten_lora_4bit trained_share_lora",
-        "dr_grpo": "gain gain_std gain_sft exact_match_before best_of_n kl_to_reference length train_seconds steps_sft",
-        "dpo": "preferred_before preferred exact_match_lost exact_match_asked_before exact_match_asked",
-        "ppo": "score_before gain_bounded kl_bounded gain_free kl_free different_words_free reference_loss_free",
+        "grpo": "gain gain_std gain_sft exact_match_before best_of_n kl_to_reference length_before length"
+        " train_seconds steps_sft",
+        "dpo": "preferred_before preferred exact_match_lost exact_match_asked exact_match_asked_without_calculator",
+        "ppo": "score_before gain_bounded praise_gain_bounded kl_bounded kl_free gain_free different_words_free"
+        " reference_loss_free",
         "quantization": "cost_int8 cost_int4_4 bytes_int8 tokens_per_second_nf4_4",
         "distillation": "exact_match_taught exact_match_alone loss_taught loss_alone loss_teacher",
         "biography": "right_base right_sft right_dpo right_grpo right_int4 right_student",
@@ -77,7 +79,7 @@ def test_each_stage_leaves_its_results(out):
         missing = set(keys.split()) - found.keys()
         # a model that has learned nothing is never right, and then there is nothing to be a share of
         assert missing <= ({"ratio_to_full", "ratio_to_full_4bit"} if not found.get("exact_match_full") else set())
-    rows = json.loads((out / "dr_grpo.json").read_text(encoding="utf-8"))["per_seed"]
+    rows = json.loads((out / "grpo.json").read_text(encoding="utf-8"))["per_seed"]
     assert [row["seed"] for row in rows] == [0, 1]
 
 
@@ -106,7 +108,7 @@ def test_what_a_stage_has_trained_is_used(out, capsys):
 
 def test_the_biography_is_what_the_stages_say(out):
     rows = json.loads((out / "biography.json").read_text(encoding="utf-8"))["history"]
-    assert len(rows) == 10 and all(row.keys() == {"prompt", "right", *biography.STAGES} for row in rows)
+    assert len(rows) == 10 and all(row.keys() == {"prompt", "right", *biography.STAGES, "student"} for row in rows)
     writer = load_chat(out / "sft.pth", CPU)
     ids = biography.prompt_ids(writer, "sft", rows[4]["prompt"], False)
     assert encode_prompt(writer.tokenizer, [biography.Message("user", rows[4]["prompt"])]) == ids
@@ -114,10 +116,10 @@ def test_the_biography_is_what_the_stages_say(out):
     row = {"prompt": "2 + 3?", "right": "5", "base": "4", "sft": "<|call|>2+3<|result|>5", "grpo": "2 + 3 is\n5"}
     axes = biography.side_by_side([row]).axes[0]
     filled = [box.get_facecolor() != to_rgba("none") for box in axes.patches]
-    assert filled == [False, True, False, True, True] and visible(row["sft"]) == "5"
-    assert {"[2+3] 5", "2 + 3 is\n5"} <= {text.get_text() for text in axes.texts}
+    assert filled == [False, False, True, True] and visible(row["sft"]) == "5"
+    assert {"2 + 3?\n→ 5", "[2+3] 5", "2 + 3 is\n5"} <= {text.get_text() for text in axes.texts}
 
 
 def test_curves_are_told_apart_by_seed_and_arm(out):
-    assert list(visualize_alignment.read_histories(out / "ppo.json")) == ["ppo, arm bounded", "ppo, arm free"]
-    assert list(visualize_alignment.read_histories(out / "dr_grpo.json")) == ["dr_grpo, seed 0", "dr_grpo, seed 1"]
+    assert list(visualize_alignment.read_histories([out / "ppo.json"])) == ["ppo, arm bounded", "ppo, arm free"]
+    assert list(visualize_alignment.read_histories([out / "grpo.json"])) == ["grpo, seed 0", "grpo, seed 1"]

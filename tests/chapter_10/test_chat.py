@@ -7,6 +7,7 @@ import json
 import pytest
 
 from chapter_10_llm_modern_components import chat as script
+from chapter_10_llm_modern_components import evaluate
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, Message, encode_prompt
 from chapter_10_llm_modern_components.conversation import load_conversation, prompt_that_fits, save_conversation
@@ -104,4 +105,6 @@ def test_damaged_files_are_one_line(tmp_path, complaint):
     assert "holds no conversation" in complaint(script.main, *flags, "--history", path)
     assert "no such file" in complaint(script.main, *flags, "--history", tmp_path / "nothing.json")
     assert "sft.py makes a model" in complaint(script.main, "--model_path", tmp_path / "nothing.pth")
+    assert "dpo.py, grpo.py and adapt.py make" in complaint(script.main, *flags, "--adapter", tmp_path / "nothing.pth")
+    assert "reward.py makes" in complaint(evaluate.main, *flags[:2], "--judge", tmp_path / "nothing.pth")
     assert "leaves no room" in complaint(script.main, *flags, "--n_tokens", 9999)
