@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     histories = read_histories(args.results or [])
     figures = {name: draw() for name, draw in PICTURES.items()}
     if histories:
-        figures["curves"] = rewards.training_curves(histories, common_columns(histories))
+        names = dict.fromkeys(name.partition(",")[0] for name in histories)
+        figures[f"curves_{'_'.join(names)}"] = rewards.training_curves(histories, common_columns(histories))
     for name, figure in figures.items():
         print(f"wrote {save_figure(figure, args.out_dir / f'{name}.png')}")
 

@@ -117,14 +117,18 @@ def training_curves(histories: dict[str, list[dict]], columns: Sequence[str]) ->
 
     Beside the faint values themselves stands the mean of each with the eight before it.
     """
-    figure, panels = new_figure(3.6 * len(columns), 3.2, ncols=len(columns), squeeze=False)
-    for axes, column in zip(panels[0], columns, strict=True):
+    n_rows = math.ceil(len(columns) / 3)
+    n_columns = math.ceil(len(columns) / n_rows)
+    figure, panels = new_figure(3.4 * n_columns, 3 * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
+    for axes in panels.flat[len(columns) :]:
+        axes.set_axis_off()
+    for axes, column in zip(panels.flat, columns, strict=False):
         for (name, rows), colour in zip(histories.items(), COLOURS * len(histories), strict=False):
             steps, values = [row["step"] for row in rows], [row[column] for row in rows]
             smooth = [sum(part) / len(part) for part in (values[max(0, i - 8) : i + 1] for i in range(len(values)))]
             axes.plot(steps, values, color=tint(colour, 0.35), linewidth=0.8)
             axes.plot(steps, smooth, color=colour, linewidth=2, label=name)
         axes.set(xlabel="step", ylabel=LABELS[column])
-    for text in panels[0][0].legend(frameon=False, fontsize=8).get_texts():
+    for text in panels[0, 0].legend(frameon=False, fontsize=8).get_texts():
         text.set_parse_math(False)  # a file's name is no formula
     return figure

@@ -249,13 +249,15 @@ def test_curves_compare_trainings(tmp_path, monkeypatch, complaint):
     assert list(histories) == ["dr_grpo, seed 0", "dapo, seed 0"]
     columns = visualize_alignment.common_columns(histories)
     assert columns == ["reward", "length", "mixed_groups", "entropy", "kl"]
-    for axes, column in zip(rewards.training_curves(histories, columns).axes, columns, strict=True):
+    *panels, empty = rewards.training_curves(histories, columns).axes  # two rows of three
+    assert not empty.axison
+    for axes, column in zip(panels, columns, strict=True):
         assert [list(line.get_ydata()) for line in axes.lines[::2]] == [
             [row[column] for row in rows] for rows in histories.values()
         ]
     monkeypatch.setattr(visualize_alignment, "PICTURES", {})
     visualize_alignment.main(["--out_dir", str(tmp_path), "--results", *map(str, paths)])
-    assert (tmp_path / "curves.png").exists()
+    assert (tmp_path / "curves_dr_grpo_dapo.png").exists()
     flags = ["--out_dir", tmp_path, "--results"]
     assert "missing.json: no such file" in complaint(visualize_alignment.main, *flags, tmp_path / "missing.json")
     (tmp_path / "other.json").write_text("[]", encoding="utf-8")
