@@ -68,6 +68,20 @@ def checksum(documents: Sequence[str], *settings: object) -> str:
     return digest.hexdigest()[:16]
 
 
+def load_tokenizer(path: Path | None, documents: Sequence[str], vocab_size: int, folder: Path) -> ByteTokenizer:
+    """Return the tokenizer at `path`, or one that the documents teach.
+
+    Raises:
+        UserError: it has no token for the end of a text.
+    """
+    if path is None:
+        return cached_tokenizer(documents, vocab_size, folder)
+    tokenizer = ByteTokenizer.load(path)
+    if END_OF_TEXT not in tokenizer.special:
+        raise UserError(f"{path} has no token {END_OF_TEXT}, with which documents are joined")
+    return tokenizer
+
+
 def cached_tokenizer(documents: Sequence[str], vocab_size: int, folder: Path) -> ByteTokenizer:
     """Return the tokenizer that these documents teach, with `SPECIAL`; it is learned once and lies in `folder`."""
     path = folder / f"tokenizer_{checksum(documents, vocab_size, SPECIAL)}.json"

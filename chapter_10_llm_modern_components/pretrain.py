@@ -36,11 +36,10 @@ from chapter_05_resnet_modern_cnn.src.data_parallel import average, first_proces
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.corpora import Corpus, cut, load_corpus
 from chapter_10_llm_modern_components.data import (
-    END_OF_TEXT,
     STRIDE,
     Windows,
     cached_stream,
-    cached_tokenizer,
+    load_tokenizer,
     n_bytes,
     split_validation,
 )
@@ -188,20 +187,6 @@ def check_flags(args: argparse.Namespace, sizes: dict[str, int], batch_size: int
         raise UserError(f"--batch_size {batch_size} cannot be cut into {what}")
     if args.parallel == "fsdp" and args.optimizer == "muon":
         raise UserError("--parallel fsdp leaves no process a whole matrix, as Muon needs: add --optimizer adamw")
-
-
-def load_tokenizer(path: Path | None, documents: list[str], vocab_size: int, folder: Path) -> ByteTokenizer:
-    """Return the tokenizer at `path`, or one that the documents teach.
-
-    Raises:
-        UserError: it has no token for the end of a text.
-    """
-    if path is None:
-        return cached_tokenizer(documents, vocab_size, folder)
-    tokenizer = ByteTokenizer.load(path)
-    if END_OF_TEXT not in tokenizer.special:
-        raise UserError(f"{path} has no token {END_OF_TEXT}, with which documents are joined")
-    return tokenizer
 
 
 def make_factor(schedule: str, steps: int, warmup_share: float, decay_share: float) -> Factor:
