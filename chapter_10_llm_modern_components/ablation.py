@@ -19,7 +19,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chapter_10_llm_modern_components.figures.arms import draw_arms
-from chapter_10_llm_modern_components.small_training import MEASURED, Setting, Source, Trainings, step_operations
+from chapter_10_llm_modern_components.pretraining.small_training import (
+    MEASURED,
+    Setting,
+    Source,
+    Trainings,
+    step_operations,
+)
 from utils.cli import add_amp_flag, add_data_flag, add_output_flags, amount, begin, positive, run, script_parser, share
 from utils.errors import UserError
 from utils.file_io_util import write_json

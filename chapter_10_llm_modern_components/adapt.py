@@ -26,12 +26,19 @@ from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine
 from chapter_08_transformer_vanilla.tasks import IGNORED
-from chapter_10_llm_modern_components.chats import draw_chats
-from chapter_10_llm_modern_components.data import STRIDE
+from chapter_10_llm_modern_components.answers.grading import exact_match, mean
+from chapter_10_llm_modern_components.dialogue import draw_chats
 from chapter_10_llm_modern_components.figures import tuning
-from chapter_10_llm_modern_components.grading import exact_match, mean
-from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share
-from chapter_10_llm_modern_components.quantization import FORMATS, quantize_, stored_bytes
+from chapter_10_llm_modern_components.model_compression import (
+    FORMATS,
+    LoRAConfig,
+    adapter_state,
+    add_lora_,
+    quantize_,
+    stored_bytes,
+    trained_share,
+)
+from chapter_10_llm_modern_components.pretraining import STRIDE
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, HELD_OUT, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model

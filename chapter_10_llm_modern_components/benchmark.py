@@ -25,13 +25,10 @@ from tqdm import tqdm
 
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine
 from chapter_03_optimization_regularization.training import make_optimizers
-from chapter_10_llm_modern_components.corpora import Corpus, load_corpus
-from chapter_10_llm_modern_components.decoding import generate
-from chapter_10_llm_modern_components.fast_step import transpose_weights_
-from chapter_10_llm_modern_components.hf_compat import write_folder
+from chapter_10_llm_modern_components.generation import Sampler, generate, speculate, transpose_weights_
+from chapter_10_llm_modern_components.hugging_face import write_folder
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.sampling import Sampler
-from chapter_10_llm_modern_components.speculative import speculate
+from chapter_10_llm_modern_components.pretraining import Corpus, load_corpus
 from utils.cli import add_amp_flag, add_output_flags, begin, positive, run, script_parser
 from utils.device import autocast
 from utils.errors import UserError

@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_10_llm_modern_components.answering import LONGEST_ANSWER, answer
-from chapter_10_llm_modern_components.chat_format import CALCULATOR, END, Message, encode_prompt, visible
-from chapter_10_llm_modern_components.data import END_OF_TEXT
+from chapter_10_llm_modern_components.answers import LONGEST_ANSWER, answer
+from chapter_10_llm_modern_components.dialogue import CALCULATOR, END, Message, encode_prompt, visible
 from chapter_10_llm_modern_components.figures.sides import side_by_side
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.generation import Sampler
+from chapter_10_llm_modern_components.pretraining import END_OF_TEXT
 from chapter_10_llm_modern_components.shipped import CHECKPOINTS, UNTRAINED, Writer, load_chat, load_learner
 from chapter_10_llm_modern_components.tasks import example_set, is_right
 from utils.cli import add_output_flags, amount, begin, positive, run, script_parser

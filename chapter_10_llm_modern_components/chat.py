@@ -16,12 +16,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_10_llm_modern_components.calculator import result_inserter
-from chapter_10_llm_modern_components.chat_format import CALL, END, RESULT, Message
-from chapter_10_llm_modern_components.conversation import load_conversation, prompt_that_fits, save_conversation
-from chapter_10_llm_modern_components.decoding import TextStream, generate
-from chapter_10_llm_modern_components.quantization import FORMATS
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.dialogue import (
+    CALL,
+    END,
+    RESULT,
+    Message,
+    load_conversation,
+    prompt_that_fits,
+    result_inserter,
+    save_conversation,
+)
+from chapter_10_llm_modern_components.generation import Sampler, TextStream, generate
+from chapter_10_llm_modern_components.model_compression import FORMATS
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_chat
 from utils.cli import amount, begin, positive, run, script_parser, seed
 from utils.errors import UserError

@@ -25,13 +25,11 @@ from chapter_03_optimization_regularization.optimizers.clipping import clip_by_n
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_08_transformer_vanilla.tasks import IGNORED
-from chapter_10_llm_modern_components.chats import draw_chats
-from chapter_10_llm_modern_components.corpora import load_corpus
-from chapter_10_llm_modern_components.data import STRIDE, Windows, cached_stream
-from chapter_10_llm_modern_components.distillation import distillation_loss, token_kl, with_fewer_layers
-from chapter_10_llm_modern_components.grading import exact_match, mean
-from chapter_10_llm_modern_components.measuring import mean_loss
+from chapter_10_llm_modern_components.answers.grading import exact_match, mean
+from chapter_10_llm_modern_components.dialogue import draw_chats
 from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.model_compression import distillation_loss, token_kl, with_fewer_layers
+from chapter_10_llm_modern_components.pretraining import STRIDE, Windows, cached_stream, load_corpus, mean_loss
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_model, save_state

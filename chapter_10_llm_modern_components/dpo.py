@@ -26,14 +26,10 @@ from tqdm import tqdm
 
 from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
-from chapter_10_llm_modern_components.answering import LONGEST_ANSWER, Reply
-from chapter_10_llm_modern_components.data import STRIDE
-from chapter_10_llm_modern_components.grading import answer_examples, has_called, kl_to_reference, mean
-from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share, without_adapters
-from chapter_10_llm_modern_components.model import LanguageModel
-from chapter_10_llm_modern_components.preference import dpo_loss, simpo_loss
-from chapter_10_llm_modern_components.reward_model import pair_accuracy
-from chapter_10_llm_modern_components.rollouts import (
+from chapter_10_llm_modern_components.alignment import dpo_loss, pair_accuracy, simpo_loss
+from chapter_10_llm_modern_components.answers import LONGEST_ANSWER, Reply
+from chapter_10_llm_modern_components.answers.grading import answer_examples, has_called, kl_to_reference, mean
+from chapter_10_llm_modern_components.answers.rollouts import (
     Pair,
     draw_questions,
     exact_match_by_family,
@@ -42,7 +38,16 @@ from chapter_10_llm_modern_components.rollouts import (
     right,
     try_out,
 )
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.generation import Sampler
+from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.model_compression import (
+    LoRAConfig,
+    adapter_state,
+    add_lora_,
+    trained_share,
+    without_adapters,
+)
+from chapter_10_llm_modern_components.pretraining import STRIDE
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, Example, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model

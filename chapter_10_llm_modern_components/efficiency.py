@@ -27,8 +27,8 @@ from torch import Tensor
 
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_05_resnet_modern_cnn.src.data_parallel import sum_gradients_
-from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining import dial
 from chapter_10_llm_modern_components.scaling.memory import activation_bytes, state_bytes
 from utils.cli import add_output_flags, begin, positive, run, script_parser
 from utils.device import autocast

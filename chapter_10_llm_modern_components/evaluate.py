@@ -15,9 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_10_llm_modern_components.answering import Reply
-from chapter_10_llm_modern_components.corpora import cut, load_corpus
-from chapter_10_llm_modern_components.grading import (
+from chapter_10_llm_modern_components.answers import Reply
+from chapter_10_llm_modern_components.answers.grading import (
     answer_examples,
     by_family,
     calibration,
@@ -26,9 +25,9 @@ from chapter_10_llm_modern_components.grading import (
     mean,
     several_answers,
 )
-from chapter_10_llm_modern_components.measuring import bits_per_byte
-from chapter_10_llm_modern_components.quantization import FORMATS
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.generation import Sampler
+from chapter_10_llm_modern_components.model_compression import FORMATS
+from chapter_10_llm_modern_components.pretraining import bits_per_byte, cut, load_corpus
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_chat, load_reward_model
 from chapter_10_llm_modern_components.tasks import FAMILIES, SPLITS, Example, example_set, majority_baseline
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser

@@ -18,11 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from chapter_10_llm_modern_components.decoding import TextStream, generate
+from chapter_10_llm_modern_components.generation import Sampler, TextStream, generate, speculate
 from chapter_10_llm_modern_components.model import LanguageModel
-from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, load_writer
-from chapter_10_llm_modern_components.speculative import speculate
 from utils.cli import amount, begin, natural, positive, run, script_parser, seed
 from utils.errors import UserError
 from utils.timer import Timer

@@ -32,23 +32,34 @@ from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_08_transformer_vanilla.tasks import IGNORED
-from chapter_10_llm_modern_components.answering import LONGEST_ANSWER, Reply
-from chapter_10_llm_modern_components.chats import draw_chats
-from chapter_10_llm_modern_components.data import STRIDE
-from chapter_10_llm_modern_components.grading import kl_to_reference, mean, several_answers
-from chapter_10_llm_modern_components.log_probabilities import learned_logps
-from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share, without_adapters
-from chapter_10_llm_modern_components.policy import (
+from chapter_10_llm_modern_components.alignment import (
     clipped_losses,
     group_advantages,
     kl_k3,
+    learned_logps,
     mean_of_sequences,
     mean_of_tokens,
     sum_of_tokens,
     token_entropy,
 )
-from chapter_10_llm_modern_components.rollouts import draw_questions, exact_match_by_family, roll_out
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.answers import (
+    LONGEST_ANSWER,
+    Reply,
+    draw_questions,
+    exact_match_by_family,
+    roll_out,
+)
+from chapter_10_llm_modern_components.answers.grading import kl_to_reference, mean, several_answers
+from chapter_10_llm_modern_components.dialogue import draw_chats
+from chapter_10_llm_modern_components.generation import Sampler
+from chapter_10_llm_modern_components.model_compression import (
+    LoRAConfig,
+    adapter_state,
+    add_lora_,
+    trained_share,
+    without_adapters,
+)
+from chapter_10_llm_modern_components.pretraining import STRIDE
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model

@@ -24,11 +24,7 @@ from tqdm import tqdm
 
 from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
-from chapter_10_llm_modern_components.corpora import load_corpus
-from chapter_10_llm_modern_components.data import STRIDE
-from chapter_10_llm_modern_components.log_probabilities import token_logps
-from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, without_adapters
-from chapter_10_llm_modern_components.policy import (
+from chapter_10_llm_modern_components.alignment import (
     ActorCritic,
     adapted_beta,
     clipped_losses,
@@ -36,11 +32,14 @@ from chapter_10_llm_modern_components.policy import (
     gae,
     mean_of_tokens,
     rewards_with_kl,
+    token_logps,
     whiten,
 )
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.answers.story_endings import Judge, beginnings, load_judge, write_endings
+from chapter_10_llm_modern_components.generation import Sampler
+from chapter_10_llm_modern_components.model_compression import LoRAConfig, adapter_state, add_lora_, without_adapters
+from chapter_10_llm_modern_components.pretraining import STRIDE, load_corpus
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, check_rank, load_learner
-from chapter_10_llm_modern_components.story_endings import Judge, beginnings, load_judge, write_endings
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast

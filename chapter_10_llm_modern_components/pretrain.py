@@ -34,17 +34,20 @@ from chapter_03_optimization_regularization.optimizers.schedules import (
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_05_resnet_modern_cnn.src.data_parallel import average, first_process_first, sum_gradients_
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.corpora import Corpus, cut, load_corpus
-from chapter_10_llm_modern_components.data import (
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining import (
     STRIDE,
+    Corpus,
     Windows,
     cached_stream,
+    cut,
+    dial,
+    load_corpus,
     load_tokenizer,
     n_bytes,
     split_validation,
 )
-from chapter_10_llm_modern_components.dial import dial
-from chapter_10_llm_modern_components.measuring import (
+from chapter_10_llm_modern_components.pretraining.measuring import (
     baselines,
     bits_per_byte,
     functions,
@@ -52,9 +55,8 @@ from chapter_10_llm_modern_components.measuring import (
     peak_speed,
     sample_text,
 )
-from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining.sharding import EachProcess, shard_, take_gradients_
 from chapter_10_llm_modern_components.scaling import training_operations
-from chapter_10_llm_modern_components.sharding import EachProcess, shard_, take_gradients_
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser, share
 from utils.device import autocast

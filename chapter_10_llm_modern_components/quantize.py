@@ -20,12 +20,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from chapter_10_llm_modern_components.corpora import load_corpus
-from chapter_10_llm_modern_components.decoding import prefill
-from chapter_10_llm_modern_components.linear_layers import PROJECTIONS
-from chapter_10_llm_modern_components.measuring import mean_loss
+from chapter_10_llm_modern_components.generation import prefill
 from chapter_10_llm_modern_components.model import LanguageModel
-from chapter_10_llm_modern_components.quantization import FORMATS, quantize_, stored_bytes
+from chapter_10_llm_modern_components.model_compression import FORMATS, PROJECTIONS, quantize_, stored_bytes
+from chapter_10_llm_modern_components.pretraining import load_corpus, mean_loss
 from chapter_10_llm_modern_components.shipped import UNTRAINED, check_fits, load_writer
 from utils.checkpoint import round_to_half
 from utils.cli import add_data_flag, add_output_flags, begin, positive, run, script_parser

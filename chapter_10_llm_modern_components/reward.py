@@ -21,14 +21,13 @@ from tqdm import tqdm
 
 from chapter_03_optimization_regularization.optimizers import AdamW
 from chapter_03_optimization_regularization.optimizers.clipping import clip_by_norm_
-from chapter_10_llm_modern_components.answering import LONGEST_ANSWER
-from chapter_10_llm_modern_components.data import STRIDE
-from chapter_10_llm_modern_components.grading import mean, rewards_of_texts
-from chapter_10_llm_modern_components.lora import LoRAConfig, adapter_state, add_lora_, trained_share
+from chapter_10_llm_modern_components.alignment import RewardModel, bradley_terry_loss, pair_accuracy
+from chapter_10_llm_modern_components.answers import LONGEST_ANSWER, Pair, draw_questions, find_pairs, try_out
+from chapter_10_llm_modern_components.answers.grading import mean, rewards_of_texts
+from chapter_10_llm_modern_components.generation import Sampler
+from chapter_10_llm_modern_components.model_compression import LoRAConfig, adapter_state, add_lora_, trained_share
 from chapter_10_llm_modern_components.packing import Text, pad
-from chapter_10_llm_modern_components.reward_model import RewardModel, bradley_terry_loss, pair_accuracy
-from chapter_10_llm_modern_components.rollouts import Pair, draw_questions, find_pairs, try_out
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.pretraining import STRIDE
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set, is_right
 from utils.checkpoint import load_state, round_to_half, save_state, write_model

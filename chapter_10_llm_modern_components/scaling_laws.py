@@ -28,6 +28,7 @@ import numpy as np
 
 from chapter_10_llm_modern_components.figures.laws import draw_laws
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining.small_training import MEASURED, Setting, Source, Trainings
 from chapter_10_llm_modern_components.scaling import (
     Law,
     Parabola,
@@ -41,7 +42,6 @@ from chapter_10_llm_modern_components.scaling import (
     r_squared,
     training_operations,
 )
-from chapter_10_llm_modern_components.small_training import MEASURED, Setting, Source, Trainings
 from utils.cli import add_amp_flag, add_data_flag, add_output_flags, amount, begin, positive, run, script_parser
 from utils.errors import UserError
 from utils.file_io_util import write_json

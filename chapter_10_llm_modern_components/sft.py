@@ -24,13 +24,19 @@ from chapter_03_optimization_regularization.optimizers.clipping import clip_by_n
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_08_transformer_vanilla.tasks import IGNORED
+from chapter_10_llm_modern_components.answers.grading import answer_examples, by_family, exact_match, has_called, mean
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chats import draw_chats
-from chapter_10_llm_modern_components.corpora import cut, load_corpus
-from chapter_10_llm_modern_components.data import STRIDE, Windows, cached_stream
-from chapter_10_llm_modern_components.grading import answer_examples, by_family, exact_match, has_called, mean
-from chapter_10_llm_modern_components.measuring import bits_per_byte, perplexity
+from chapter_10_llm_modern_components.dialogue import draw_chats
 from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.pretraining import (
+    STRIDE,
+    Windows,
+    bits_per_byte,
+    cached_stream,
+    cut,
+    load_corpus,
+    perplexity,
+)
 from chapter_10_llm_modern_components.shipped import UNTRAINED, check_chat_tokens, check_fits, load_learner
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set, majority_baseline
 from utils.checkpoint import load_state, round_to_half, save_model, save_state

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import torch
 
+from chapter_10_llm_modern_components.alignment import AdaptedJudge, RewardModel
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, END
-from chapter_10_llm_modern_components.fast_step import transpose_weights_
-from chapter_10_llm_modern_components.hf_compat import read_folder
-from chapter_10_llm_modern_components.hf_tokenizer import HfTokenizer, read_tokenizer
-from chapter_10_llm_modern_components.linear_layers import PROJECTIONS
-from chapter_10_llm_modern_components.lora import AdaptedModel, LoRAConfig, merge_
+from chapter_10_llm_modern_components.dialogue import CHAT_TOKENS, END
+from chapter_10_llm_modern_components.generation import transpose_weights_
+from chapter_10_llm_modern_components.hugging_face import HfTokenizer, read_folder, read_tokenizer
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
-from chapter_10_llm_modern_components.quantization import quantize_
-from chapter_10_llm_modern_components.reward_model import AdaptedJudge, RewardModel
+from chapter_10_llm_modern_components.model_compression import PROJECTIONS, AdaptedModel, LoRAConfig, merge_, quantize_
 from utils.checkpoint import load_model, read_model
 from utils.errors import UserError
 

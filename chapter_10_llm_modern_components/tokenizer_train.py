@@ -24,8 +24,7 @@ from chapter_10_llm_modern_components.bpe import (
     merge_steps,
     train_tokenizer,
 )
-from chapter_10_llm_modern_components.corpora import cut, load_corpus, paragraphs
-from chapter_10_llm_modern_components.data import SPECIAL, n_bytes
+from chapter_10_llm_modern_components.pretraining import SPECIAL, cut, load_corpus, n_bytes, paragraphs
 from utils.cli import add_data_flag, add_output_flags, amount, begin, natural, positive, run, script_parser
 from utils.errors import UserError
 from utils.results import write_results

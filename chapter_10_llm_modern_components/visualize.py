@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from chapter_10_llm_modern_components.bpe import train_tokenizer
-from chapter_10_llm_modern_components.corpora import load_corpus
-from chapter_10_llm_modern_components.dial import dial
 from chapter_10_llm_modern_components.figures import (
     choosing,
     costs,
@@ -43,6 +41,7 @@ from chapter_10_llm_modern_components.model_analysis import (
     followers,
     nearest_words,
 )
+from chapter_10_llm_modern_components.pretraining import dial, load_corpus
 from chapter_10_llm_modern_components.scaling.memory import kept_bytes, kept_numbers, state_bytes
 from chapter_10_llm_modern_components.shipped import CHECKPOINTS, UNTRAINED, Writer, load_learner
 from utils.cli import add_data_flag, add_output_flags, begin, run, script_parser

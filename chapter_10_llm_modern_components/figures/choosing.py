@@ -7,7 +7,7 @@ import torch
 
 from chapter_07_attention_mechanism.figures.cells import DARK, tint
 from chapter_10_llm_modern_components.figures import CHANCE, DRAFT
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.generation import Sampler
 from utils.plotting import new_figure
 
 from matplotlib.axes import Axes

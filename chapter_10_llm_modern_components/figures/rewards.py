@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, tint
+from chapter_10_llm_modern_components.alignment import bradley_terry_loss, group_advantages
 from chapter_10_llm_modern_components.figures import CHANCE, LEARNED, REWARD
-from chapter_10_llm_modern_components.policy import group_advantages
-from chapter_10_llm_modern_components.reward_model import bradley_terry_loss
 from utils.plotting import COLOURS, new_figure
 
 from matplotlib.axes import Axes

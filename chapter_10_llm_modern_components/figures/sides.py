@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from chapter_07_attention_mechanism.figures.cells import DARK, blank, tint, write
-from chapter_10_llm_modern_components.chat_format import CALLS, visible
+from chapter_10_llm_modern_components.dialogue import CALLS, visible
 from chapter_10_llm_modern_components.figures import READ
 from chapter_10_llm_modern_components.tasks import last_line
 from utils.plotting import COLOURS

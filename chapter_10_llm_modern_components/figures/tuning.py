@@ -8,8 +8,7 @@ from torch import nn
 
 from chapter_07_attention_mechanism.figures.cells import DARK, GREY, blank, tint, write
 from chapter_10_llm_modern_components.figures import CHANCE, LEARNED, READ
-from chapter_10_llm_modern_components.lora import LoRALinear
-from chapter_10_llm_modern_components.quantization import int4_levels, nf4_levels
+from chapter_10_llm_modern_components.model_compression import LoRALinear, int4_levels, nf4_levels
 from utils.plotting import COLOURS, new_figure
 
 from matplotlib.axes import Axes

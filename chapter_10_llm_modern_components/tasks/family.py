@@ -33,7 +33,7 @@ class Family:
     """One family: its generator is `draw`, its checker `solve`, to whose result a reply must be equal.
 
     `phrasings` has for each kind of question the ways of asking it; {0}, {1} ... are the values. What a question or an
-    answer has between double quotes is spelled letter by letter, see chat_format.py.
+    answer has between double quotes is spelled letter by letter, see dialogue/chat_format.py.
     """
 
     phrasings: dict[str, tuple[str, ...]]

@@ -9,29 +9,25 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from chapter_10_llm_modern_components import (
-    adapt,
-    distill,
-    dpo,
-    grpo,
+from chapter_10_llm_modern_components import adapt, distill, dpo, grpo, ppo, reward, visualize_alignment
+from chapter_10_llm_modern_components.alignment import (
+    clipped_losses,
+    group_advantages,
+    kl_k3,
     log_probabilities,
-    ppo,
-    reward,
-    rollouts,
-    visualize_alignment,
+    sum_of_tokens,
+    token_logps,
 )
-from chapter_10_llm_modern_components.answering import Reply
-from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
+from chapter_10_llm_modern_components.answers import Reply, rollouts
+from chapter_10_llm_modern_components.answers.story_endings import beginnings, load_judge, write_endings
+from chapter_10_llm_modern_components.dialogue import as_chat, encode_chat
 from chapter_10_llm_modern_components.figures import rewards, tuning
-from chapter_10_llm_modern_components.log_probabilities import token_logps
-from chapter_10_llm_modern_components.measuring import bits_per_byte, mean_loss, perplexity
+from chapter_10_llm_modern_components.generation import Sampler
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.model_compression import nf4_levels
 from chapter_10_llm_modern_components.packing import Text
-from chapter_10_llm_modern_components.policy import clipped_losses, group_advantages, kl_k3, sum_of_tokens
-from chapter_10_llm_modern_components.quantization import nf4_levels
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.pretraining import bits_per_byte, mean_loss, perplexity
 from chapter_10_llm_modern_components.shipped import untrained
-from chapter_10_llm_modern_components.story_endings import beginnings, load_judge, write_endings
 from chapter_10_llm_modern_components.tasks import example_set
 from utils.errors import UserError
 

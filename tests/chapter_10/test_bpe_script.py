@@ -7,8 +7,8 @@ import json
 import pytest
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, merge_steps, train_tokenizer
-from chapter_10_llm_modern_components.corpora import toy
 from chapter_10_llm_modern_components.figures.merges import draw_merge_counts, draw_merge_steps
+from chapter_10_llm_modern_components.pretraining.corpora import toy
 from chapter_10_llm_modern_components.tokenizer_train import cut, main
 from chapter_10_llm_modern_components.visualize import main as visualize
 

@@ -22,7 +22,7 @@ from chapter_10_llm_modern_components import (
     sft,
     visualize_alignment,
 )
-from chapter_10_llm_modern_components.chat_format import encode_prompt, visible
+from chapter_10_llm_modern_components.dialogue import encode_prompt, visible
 from chapter_10_llm_modern_components.shipped import load_chat, load_reward_model
 
 from matplotlib.colors import to_rgba

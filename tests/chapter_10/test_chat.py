@@ -9,8 +9,14 @@ import pytest
 from chapter_10_llm_modern_components import chat as script
 from chapter_10_llm_modern_components import evaluate
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, Message, encode_prompt
-from chapter_10_llm_modern_components.conversation import load_conversation, prompt_that_fits, save_conversation
+from chapter_10_llm_modern_components.dialogue import (
+    CHAT_TOKENS,
+    Message,
+    encode_prompt,
+    load_conversation,
+    prompt_that_fits,
+    save_conversation,
+)
 from utils.errors import UserError
 
 SYSTEM = Message("system", "Be kind.")

@@ -8,20 +8,20 @@ from torch.nn import functional as F
 
 from chapter_08_transformer_vanilla.tasks import IGNORED
 from chapter_10_llm_modern_components.bpe import train_tokenizer
-from chapter_10_llm_modern_components.calculator import calculate, result_inserter
-from chapter_10_llm_modern_components.chat_format import (
+from chapter_10_llm_modern_components.dialogue import (
     CHAT_TOKENS,
     Message,
     as_chat,
+    calculate,
+    draw_chats,
     encode_chat,
     encode_prompt,
+    result_inserter,
     visible,
 )
-from chapter_10_llm_modern_components.chats import draw_chats
-from chapter_10_llm_modern_components.decoding import generate
+from chapter_10_llm_modern_components.generation import Sampler, generate
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.packing import pack, packed_places, pad
-from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.tasks import example_set, is_right
 from utils.errors import UserError
 

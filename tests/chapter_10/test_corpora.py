@@ -5,7 +5,7 @@
 import pytest
 
 from chapter_08_transformer_vanilla.books import HELD_OUT, NUMBERS
-from chapter_10_llm_modern_components.corpora import (
+from chapter_10_llm_modern_components.pretraining.corpora import (
     code,
     is_held_out,
     load_corpus,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from chapter_10_llm_modern_components import data
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.corpora import toy
-from chapter_10_llm_modern_components.data import Windows, cached_stream, cached_tokenizer, split_validation
+from chapter_10_llm_modern_components.pretraining import data
+from chapter_10_llm_modern_components.pretraining.corpora import toy
+from chapter_10_llm_modern_components.pretraining.data import Windows, cached_stream, cached_tokenizer, split_validation
 from utils.errors import UserError
 
 DOCUMENTS = ["ab", "", "<|endoftext|>cd", "e"]

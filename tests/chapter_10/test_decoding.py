@@ -5,11 +5,17 @@
 import pytest
 import torch
 
-from chapter_10_llm_modern_components.decoding import TextStream, generate
-from chapter_10_llm_modern_components.fast_step import FastStep, make_step, transpose_weights_
+from chapter_10_llm_modern_components.generation import (
+    Sampler,
+    TextStream,
+    accept,
+    generate,
+    keep_min_p,
+    penalize_repetition,
+    speculate,
+)
+from chapter_10_llm_modern_components.generation.fast_step import FastStep, make_step, transpose_weights_
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.sampling import Sampler, keep_min_p, penalize_repetition
-from chapter_10_llm_modern_components.speculative import accept, speculate
 
 TINY = {"n_tokens": 13, "d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ff": 24, "max_length": 24}
 GREEDY = Sampler(temperature=0)

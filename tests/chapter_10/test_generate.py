@@ -9,7 +9,7 @@ import torch
 
 from chapter_10_llm_modern_components import generate as script
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.hf_compat import write_folder
+from chapter_10_llm_modern_components.hugging_face import write_folder
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from tests.chapter_10.test_hf_compat import tokenizer_json
 from utils.checkpoint import round_to_half, save_model

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
-from chapter_10_llm_modern_components.hf_compat import read_folder, write_folder
-from chapter_10_llm_modern_components.hf_tokenizer import printable_bytes, read_tokenizer
+from chapter_10_llm_modern_components.hugging_face import read_folder, write_folder
+from chapter_10_llm_modern_components.hugging_face.hf_tokenizer import printable_bytes, read_tokenizer
+from chapter_10_llm_modern_components.hugging_face.safetensors_io import DTYPES, read_safetensors, write_safetensors
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.safetensors_io import DTYPES, read_safetensors, write_safetensors
 from utils.errors import UserError
 
 TINY = {"n_tokens": 11, "d_model": 8, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_ff": 8, "max_length": 16}

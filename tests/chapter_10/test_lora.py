@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from chapter_10_llm_modern_components.decoding import generate
-from chapter_10_llm_modern_components.linear_layers import ATTENTION
-from chapter_10_llm_modern_components.lora import (
+from chapter_10_llm_modern_components.generation import Sampler, generate
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.model_compression import (
+    FORMATS,
     LoRAConfig,
     LoRALinear,
     adapter_state,
@@ -18,13 +19,12 @@ from chapter_10_llm_modern_components.lora import (
     load_adapter_,
     lora_layers,
     merge_,
+    quantize_,
     trained_share,
     unmerge_,
     without_adapters,
 )
-from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.quantization import FORMATS, quantize_
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.model_compression.linear_layers import ATTENTION
 from chapter_10_llm_modern_components.shipped import load_adapter
 from tests.chapter_09.parity import check_equal, random
 from utils.checkpoint import round_to_half, write_model

@@ -7,9 +7,7 @@ import itertools
 import pytest
 import torch
 
-from chapter_10_llm_modern_components.log_probabilities import token_logps
-from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.policy import (
+from chapter_10_llm_modern_components.alignment import (
     ActorCritic,
     adapted_beta,
     clipped_losses,
@@ -22,8 +20,10 @@ from chapter_10_llm_modern_components.policy import (
     rewards_with_kl,
     sum_of_tokens,
     token_entropy,
+    token_logps,
     whiten,
 )
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from tests.chapter_09.parity import check_equal, random
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 0], [1, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]).bool()

@@ -8,11 +8,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from chapter_10_llm_modern_components.distillation import distillation_loss, token_kl, with_fewer_layers
-from chapter_10_llm_modern_components.log_probabilities import sequence_logps, token_logps
+from chapter_10_llm_modern_components.alignment import (
+    RewardModel,
+    bradley_terry_loss,
+    dpo_loss,
+    implicit_reward,
+    pair_accuracy,
+    sequence_logps,
+    simpo_loss,
+    token_logps,
+)
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.preference import dpo_loss, implicit_reward, simpo_loss
-from chapter_10_llm_modern_components.reward_model import RewardModel, bradley_terry_loss, pair_accuracy
+from chapter_10_llm_modern_components.model_compression import distillation_loss, token_kl, with_fewer_layers
 from tests.chapter_09.parity import check_equal, random
 
 

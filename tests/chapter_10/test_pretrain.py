@@ -23,17 +23,17 @@ from torch.distributed.fsdp import FSDPModule
 from chapter_06_rnn_lstm_seq.toy import toy_text
 from chapter_10_llm_modern_components import pretrain as script
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.data import SPECIAL, utf8
-from chapter_10_llm_modern_components.dial import dial
-from chapter_10_llm_modern_components.measuring import (
+from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining import dial
+from chapter_10_llm_modern_components.pretraining.data import SPECIAL, utf8
+from chapter_10_llm_modern_components.pretraining.measuring import (
     bits_per_byte,
     functions,
     ngram_bits_per_byte,
     parses,
     xz_bits_per_byte,
 )
-from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.sharding import FORCE_SUM
+from chapter_10_llm_modern_components.pretraining.sharding import FORCE_SUM
 from chapter_10_llm_modern_components.shipped import load_writer
 from utils.errors import UserError
 

@@ -10,10 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from chapter_10_llm_modern_components.corpora import toy
-from chapter_10_llm_modern_components.decoding import generate
+from chapter_10_llm_modern_components.generation import Sampler, generate
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.quantization import (
+from chapter_10_llm_modern_components.model_compression.quantization import (
     FORMATS,
     FourBitLinear,
     Int8Linear,
@@ -27,8 +26,8 @@ from chapter_10_llm_modern_components.quantization import (
     stored_bytes,
     unpack_nibbles,
 )
+from chapter_10_llm_modern_components.pretraining.corpora import toy
 from chapter_10_llm_modern_components.quantize import main
-from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import UNTRAINED, load_writer
 
 PUBLISHED = """-1.0 -0.6961928009986877 -0.5250730514526367 -0.39491748809814453

@@ -12,6 +12,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining.small_training import (
+    Setting,
+    Source,
+    Trainings,
+    batches,
+    load_stream,
+    step_operations,
+    train,
+    windows,
+)
 from chapter_10_llm_modern_components.scaling import (
     Law,
     activations,
@@ -28,16 +38,6 @@ from chapter_10_llm_modern_components.scaling import (
     power_law,
     r_squared,
     training_operations,
-)
-from chapter_10_llm_modern_components.small_training import (
-    Setting,
-    Source,
-    Trainings,
-    batches,
-    load_stream,
-    step_operations,
-    train,
-    windows,
 )
 from utils.errors import UserError
 from utils.seed import set_seed

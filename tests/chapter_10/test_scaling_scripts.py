@@ -9,8 +9,8 @@ import torch
 
 from chapter_10_llm_modern_components import ablation, scaling_laws
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining.small_training import Trainings
 from chapter_10_llm_modern_components.scaling import muon_operations, training_operations
-from chapter_10_llm_modern_components.small_training import Trainings
 
 QUICK = ["--dry_run", "--device", "cpu"]
 

@@ -9,13 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from chapter_08_transformer_vanilla.tasks import IGNORED
-from chapter_10_llm_modern_components import adapt, grading
+from chapter_10_llm_modern_components import adapt
 from chapter_10_llm_modern_components import sft as script
-from chapter_10_llm_modern_components.answering import Reply, answer
-from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS, as_chat, encode_chat, encode_prompt
-from chapter_10_llm_modern_components.chats import draw_chats
-from chapter_10_llm_modern_components.grading import (
+from chapter_10_llm_modern_components.alignment import RewardModel
+from chapter_10_llm_modern_components.answers import Reply, answer, grading
+from chapter_10_llm_modern_components.answers.grading import (
     GREEDY,
     answer_examples,
     calibration,
@@ -26,10 +24,11 @@ from chapter_10_llm_modern_components.grading import (
     rewards_of_texts,
     several_answers,
 )
+from chapter_10_llm_modern_components.bpe import ByteTokenizer
+from chapter_10_llm_modern_components.dialogue import CHAT_TOKENS, as_chat, draw_chats, encode_chat, encode_prompt
+from chapter_10_llm_modern_components.generation import Sampler
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.packing import pack
-from chapter_10_llm_modern_components.reward_model import RewardModel
-from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import load_chat
 from chapter_10_llm_modern_components.tasks import example_set
 from utils.checkpoint import save_state

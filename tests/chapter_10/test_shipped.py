@@ -8,10 +8,9 @@ import re
 import pytest
 import torch
 
-from chapter_10_llm_modern_components.corpora import stories
-from chapter_10_llm_modern_components.data import END_OF_TEXT
-from chapter_10_llm_modern_components.measuring import bits_per_byte, mean_loss
 from chapter_10_llm_modern_components.model import build_model
+from chapter_10_llm_modern_components.pretraining import END_OF_TEXT, bits_per_byte, mean_loss
+from chapter_10_llm_modern_components.pretraining.corpora import stories
 from chapter_10_llm_modern_components.shipped import CHECKPOINTS, load_learner
 from utils.checkpoint import read_model
 from utils.data import default_data_root

@@ -5,8 +5,8 @@
 import pytest
 import torch
 
-from chapter_10_llm_modern_components.answering import LONGEST_ANSWER
-from chapter_10_llm_modern_components.calculator import calculate
+from chapter_10_llm_modern_components.answers import LONGEST_ANSWER
+from chapter_10_llm_modern_components.dialogue import calculate
 from chapter_10_llm_modern_components.tasks import (
     FAMILIES,
     draw_example,

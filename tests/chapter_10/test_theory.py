@@ -15,21 +15,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chapter_06_rnn_lstm_seq.sampling import keep_top_p
 from chapter_09_efficient_attention.rope import llama3_scaling, turn
+from chapter_10_llm_modern_components.alignment import (
+    bradley_terry_loss,
+    clipped_losses,
+    dpo_loss,
+    gae,
+    group_advantages,
+    mean_of_tokens,
+)
 from chapter_10_llm_modern_components.blocks import Attention, MixtureOfExperts, RMSNorm, SwiGLU, balance_loss
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, learn_merges_naive
-from chapter_10_llm_modern_components.distillation import token_kl
 from chapter_10_llm_modern_components.figures import choosing, counting, growth, parts, places
-from chapter_10_llm_modern_components.lora import LoRALinear
+from chapter_10_llm_modern_components.generation import StopStrings, accept, keep_min_p, penalize_repetition
 from chapter_10_llm_modern_components.model import Block, LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.policy import clipped_losses, gae, group_advantages, mean_of_tokens
-from chapter_10_llm_modern_components.preference import dpo_loss
+from chapter_10_llm_modern_components.model_compression import LoRALinear, nf4_levels, quantize_groups, token_kl
 from chapter_10_llm_modern_components.pretrain import RECIPES, build_parser, set_sizes
-from chapter_10_llm_modern_components.quantization import nf4_levels, quantize_groups
-from chapter_10_llm_modern_components.reward_model import bradley_terry_loss
-from chapter_10_llm_modern_components.sampling import StopStrings, keep_min_p, penalize_repetition
 from chapter_10_llm_modern_components.scaling import Law, effective_tokens, muon_operations, training_operations
 from chapter_10_llm_modern_components.scaling.memory import kept_bytes, kept_numbers, state_bytes
-from chapter_10_llm_modern_components.speculative import accept
 from tests.conftest import ROOT
 
 CHAPTER = ROOT / "chapter_10_llm_modern_components"

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from chapter_10_llm_modern_components.blocks import MixtureOfExperts
-from chapter_10_llm_modern_components.decoding import generate
-from chapter_10_llm_modern_components.hf_compat import CLASSES, read_folder, write_folder
-from chapter_10_llm_modern_components.hf_tokenizer import read_tokenizer
+from chapter_10_llm_modern_components.generation import Sampler, generate, keep_min_p, penalize_repetition
+from chapter_10_llm_modern_components.hugging_face import read_tokenizer
+from chapter_10_llm_modern_components.hugging_face.hf_compat import CLASSES, read_folder, write_folder
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
-from chapter_10_llm_modern_components.sampling import Sampler, keep_min_p, penalize_repetition
 
 AWKWARD = [
     "",

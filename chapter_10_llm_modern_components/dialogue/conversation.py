@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import ROLES, Message, encode_prompt
+from chapter_10_llm_modern_components.dialogue.chat_format import ROLES, Message, encode_prompt
 from utils.errors import UserError
 from utils.file_io_util import write_json
 

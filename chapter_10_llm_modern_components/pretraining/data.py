@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer, train_tokenizer
-from chapter_10_llm_modern_components.chat_format import CHAT_TOKENS
+from chapter_10_llm_modern_components.dialogue import CHAT_TOKENS
 from utils.errors import UserError
 from utils.file_io_util import atomic_write, write_json
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
+from chapter_10_llm_modern_components.dialogue.chat_format import as_chat, encode_chat
 from chapter_10_llm_modern_components.packing import Packed, pack
 from chapter_10_llm_modern_components.tasks import draw_example
 from utils.errors import UserError

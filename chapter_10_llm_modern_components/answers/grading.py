@@ -9,15 +9,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from chapter_10_llm_modern_components.answering import Reply, answer
+from chapter_10_llm_modern_components.alignment import RewardModel, sequence_logps
+from chapter_10_llm_modern_components.answers.answering import Reply, answer
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import CALL, as_chat, encode_prompt
-from chapter_10_llm_modern_components.distillation import token_kl
-from chapter_10_llm_modern_components.log_probabilities import sequence_logps
+from chapter_10_llm_modern_components.dialogue import CALL, as_chat, encode_prompt
+from chapter_10_llm_modern_components.generation import Sampler
 from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.model_compression import token_kl
 from chapter_10_llm_modern_components.packing import Text, pad
-from chapter_10_llm_modern_components.reward_model import RewardModel
-from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.tasks import Example, is_right, last_line
 from utils.evaluating import evaluating
 

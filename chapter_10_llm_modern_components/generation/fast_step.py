@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from chapter_09_efficient_attention.rope import turn
 from chapter_10_llm_modern_components.model import Block, Caches, LanguageModel
-from chapter_10_llm_modern_components.quantization import FourBitLinear, Int8Linear
+from chapter_10_llm_modern_components.model_compression import FourBitLinear, Int8Linear
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from chapter_10_llm_modern_components.fast_step import make_step
+from chapter_10_llm_modern_components.generation.fast_step import make_step
+from chapter_10_llm_modern_components.generation.sampling import Sampler, draw_token
 from chapter_10_llm_modern_components.model import Caches, LanguageModel
-from chapter_10_llm_modern_components.sampling import Sampler, draw_token
 from utils.evaluating import evaluating
 
 

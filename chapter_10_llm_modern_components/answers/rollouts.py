@@ -8,14 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from chapter_10_llm_modern_components.answering import Reply, answer
+from chapter_10_llm_modern_components.alignment import learned_logps
+from chapter_10_llm_modern_components.answers.answering import Reply, answer
+from chapter_10_llm_modern_components.answers.grading import answer_examples, by_family, question_prompts
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import as_chat, encode_chat
-from chapter_10_llm_modern_components.grading import answer_examples, by_family, question_prompts
-from chapter_10_llm_modern_components.log_probabilities import learned_logps
+from chapter_10_llm_modern_components.dialogue import as_chat, encode_chat
+from chapter_10_llm_modern_components.generation import Sampler
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.packing import Text
-from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import Writer
 from chapter_10_llm_modern_components.tasks import Example, draw_example, example_set, is_right
 from utils.errors import UserError

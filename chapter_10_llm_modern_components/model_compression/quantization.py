@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chapter_09_efficient_attention.kv_cache import quantize
-from chapter_10_llm_modern_components.linear_layers import PROJECTIONS, replace_layers_
+from chapter_10_llm_modern_components.model_compression.linear_layers import PROJECTIONS, replace_layers_
 
 FORMATS = ("int8", "int4", "nf4")
 

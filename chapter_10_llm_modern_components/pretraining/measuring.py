@@ -18,10 +18,9 @@ from torch import Tensor
 from chapter_06_rnn_lstm_seq.baselines.ngram import KneserNey
 from chapter_08_transformer_vanilla.tasks.lm import text_loss
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.data import END_OF_TEXT, utf8
-from chapter_10_llm_modern_components.decoding import generate
+from chapter_10_llm_modern_components.generation import Sampler, generate
 from chapter_10_llm_modern_components.model import LanguageModel
-from chapter_10_llm_modern_components.sampling import Sampler
+from chapter_10_llm_modern_components.pretraining.data import END_OF_TEXT, utf8
 from utils.timer import Timer
 
 LINES = 10  # of a sample of code

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from chapter_10_llm_modern_components.linear_layers import PROJECTIONS, replace_layers_
-from chapter_10_llm_modern_components.quantization import FourBitLinear, Int8Linear
+from chapter_10_llm_modern_components.model_compression.linear_layers import PROJECTIONS, replace_layers_
+from chapter_10_llm_modern_components.model_compression.quantization import FourBitLinear, Int8Linear
 
 
 @dataclass

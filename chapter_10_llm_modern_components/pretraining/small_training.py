@@ -20,9 +20,9 @@ from chapter_03_optimization_regularization.optimizers.clipping import clip_by_n
 from chapter_03_optimization_regularization.optimizers.schedules import Schedule, cosine, warmup
 from chapter_03_optimization_regularization.training import make_optimizers
 from chapter_10_llm_modern_components.bpe import train_tokenizer
-from chapter_10_llm_modern_components.corpora import load_corpus
-from chapter_10_llm_modern_components.data import split_validation
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
+from chapter_10_llm_modern_components.pretraining.corpora import load_corpus
+from chapter_10_llm_modern_components.pretraining.data import split_validation
 from chapter_10_llm_modern_components.scaling import (
     initialize_mup_,
     muon_operations,

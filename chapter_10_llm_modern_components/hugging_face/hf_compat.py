@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from chapter_10_llm_modern_components.hugging_face.safetensors_io import read_safetensors, write_safetensors
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig, build_model
-from chapter_10_llm_modern_components.safetensors_io import read_safetensors, write_safetensors
 from utils.errors import UserError
 from utils.file_io_util import write_json
 

@@ -8,12 +8,10 @@ from typing import NamedTuple
 import torch
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.calculator import result_inserter
-from chapter_10_llm_modern_components.chat_format import END, visible
-from chapter_10_llm_modern_components.decoding import generate
+from chapter_10_llm_modern_components.dialogue import END, result_inserter, visible
+from chapter_10_llm_modern_components.generation import Sampler, generate
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.packing import Text
-from chapter_10_llm_modern_components.sampling import Sampler
 
 AT_ONCE = 256  # prompts
 LONGEST_ANSWER = 80  # tokens; seven numbers of three digits are about 35, and there may be as many on the way

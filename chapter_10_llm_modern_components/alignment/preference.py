@@ -6,7 +6,7 @@ All log-probabilities (N,) are those of whole answers, see log_probabilities.py;
 
 from torch import Tensor
 
-from chapter_10_llm_modern_components.reward_model import bradley_terry_loss
+from chapter_10_llm_modern_components.alignment.reward_model import bradley_terry_loss
 
 
 def implicit_reward(logps: Tensor, reference_logps: Tensor, beta: float) -> Tensor:

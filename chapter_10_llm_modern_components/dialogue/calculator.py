@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.chat_format import CALL, NO_RESULT, RESULT
+from chapter_10_llm_modern_components.dialogue.chat_format import CALL, NO_RESULT, RESULT
 
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
 LONGEST = 64  # characters of an expression

@@ -12,9 +12,8 @@ from chapter_06_rnn_lstm_seq.sentiment import sentence_logits
 from chapter_06_rnn_lstm_seq.shipped import CHECKPOINTS, sentiment_model
 from chapter_06_rnn_lstm_seq.words import Vocabulary, tokenize
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
-from chapter_10_llm_modern_components.decoding import generate
+from chapter_10_llm_modern_components.generation import Sampler, generate
 from chapter_10_llm_modern_components.packing import Text, pad
-from chapter_10_llm_modern_components.sampling import Sampler
 from chapter_10_llm_modern_components.shipped import Writer
 
 

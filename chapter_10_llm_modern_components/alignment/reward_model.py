@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chapter_10_llm_modern_components.lora import AdaptedModel
 from chapter_10_llm_modern_components.model import LanguageModel
+from chapter_10_llm_modern_components.model_compression import AdaptedModel
 
 
 class RewardModel(nn.Module):

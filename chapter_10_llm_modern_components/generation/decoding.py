@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from chapter_10_llm_modern_components.fast_step import make_step
+from chapter_10_llm_modern_components.generation.fast_step import make_step
+from chapter_10_llm_modern_components.generation.sampling import Sampler, StopStrings
 from chapter_10_llm_modern_components.model import Caches, LanguageModel
-from chapter_10_llm_modern_components.sampling import Sampler, StopStrings
 from utils.evaluating import evaluating
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chapter_08_transformer_vanilla.tokenizer import split_word
 from chapter_10_llm_modern_components.bpe.split import byte_characters, ranges
-from chapter_10_llm_modern_components.hf_compat import read_json
+from chapter_10_llm_modern_components.hugging_face.hf_compat import read_json
 from utils.errors import UserError
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # what ByteLevel cuts with
