@@ -70,7 +70,7 @@ from utils.timer import Timer
 
 RECIPES = {  # defaults that suit each corpus
     "stories": {"depth": 5, "max_steps": 2600},
-    "code": {"depth": 4, "max_steps": 3000},
+    "code": {"depth": 3, "max_steps": 10000},
     "toy": {"depth": 2, "max_steps": 300, "vocab_size": 400, "length": 64, "save_every": 100},
 }
 TINY = {"corpus": "toy", "depth": 1, "max_steps": 4, "batch_size": 4, "accumulate": 2, "length": 16, "save_every": 2}
