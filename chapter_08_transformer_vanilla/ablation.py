@@ -48,7 +48,7 @@ from utils.errors import UserError
 from utils.plotting import save_figure
 from utils.rate_search import best_rate, search_rates
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.spread import over_seeds
 from utils.tables import aligned
 from utils.timer import Timer
@@ -82,7 +82,6 @@ ARMS = {  # each differs from the base in one thing; but for one, which asks whe
     "adamw": Recipe(optimizer="adamw"),
     "no_average": Recipe(averaged=False),
 }
-STRIDE = 1_000_003  # between the seeds of two steps
 TUNING_SEED = 500_009  # between a measured training's seed and that of the trials
 TENTHS = 10  # of a training, for each of which its mean loss is recorded
 
@@ -199,7 +198,7 @@ class Trainings:
         ema, timer, losses, skipped = EMA(model, args.ema), Timer(), [], 0
         for step in range(steps):
             # batch: drawn from the step's own seed, so that all arms see the same ones
-            set_seed(seed + STRIDE * (step + 1))
+            set_seed(seed_of(seed, step + 1))
             inputs, targets = task.batch()
             # forward: logits (B, T, V)
             with autocast(args.device, args.amp):

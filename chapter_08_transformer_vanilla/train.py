@@ -46,12 +46,11 @@ from utils.distributed import process_group, rank, world_size
 from utils.errors import check_finite
 from utils.rate_search import best_rate, search_rates
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.spread import over_seeds
 from utils.tables import final_lines
 from utils.timer import Timer
 
-STRIDE = 1_000_003  # between the seeds of two steps
 Task = Translate | LanguageModelling | MaskedPretraining | Finetuning | ImageClassification
 RATIO = 10**0.5  # from one learning rate that is tried to the next
 
@@ -213,13 +212,13 @@ def train(task: Task, args: argparse.Namespace, state_path: Path) -> tuple[nn.Mo
     for step in bar:
         # batch: drawn from the step's own seed, so that all processes draw the same, and take their share of its rows
         model.train()
-        set_seed(args.seed + STRIDE * step)
+        set_seed(seed_of(args.seed, step))
         inputs, targets = task.batch()
         n_targets = (targets != IGNORED).sum()  # of all processes together
         inputs, targets = [x[rank() :: world_size()] for x in inputs], targets[rank() :: world_size()]
 
         # forward: logits (B, T, V), or (B, V) where an input has one target
-        set_seed(args.seed + STRIDE * step + rank())  # dropout is each process's own
+        set_seed(seed_of(args.seed, step) + rank())  # dropout is each process's own
         with autocast(args.device, args.amp):
             logits = model(*inputs)
 

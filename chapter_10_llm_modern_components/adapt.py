@@ -38,7 +38,6 @@ from chapter_10_llm_modern_components.model_compression import (
     stored_bytes,
     trained_share,
 )
-from chapter_10_llm_modern_components.pretraining import STRIDE
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, HELD_OUT, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
@@ -48,7 +47,7 @@ from utils.errors import UserError, check_finite
 from utils.plotting import save_figure
 from utils.rate_search import best_rate, search_rates
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
@@ -177,7 +176,7 @@ def train(
     done, history = load_state(path, args.flags, parts) if resume else (0, [])
     for step in tqdm(range(done, n_steps), initial=done, total=n_steps, unit="step"):
         # batch: the step's number alone tells which chats
-        generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
+        generator = torch.Generator().manual_seed(seed_of(args.seed, step))
         chats = draw_chats(writer.tokenizer, args.families, args.batch_size, args.length, generator)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
         learned = targets != IGNORED

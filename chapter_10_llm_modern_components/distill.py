@@ -29,7 +29,7 @@ from chapter_10_llm_modern_components.answers.grading import exact_match, mean
 from chapter_10_llm_modern_components.dialogue import draw_chats
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.model_compression import distillation_loss, token_kl, with_fewer_layers
-from chapter_10_llm_modern_components.pretraining import STRIDE, Windows, cached_stream, load_corpus, mean_loss
+from chapter_10_llm_modern_components.pretraining import Windows, cached_stream, load_corpus, mean_loss
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_model, save_state
@@ -37,7 +37,7 @@ from utils.cli import add_data_flag, add_training_flags, amount, begin, positive
 from utils.device import autocast
 from utils.errors import UserError, check_finite
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
@@ -120,7 +120,7 @@ def train(
     done, history = load_state(path, args.flags, parts) if args.resume else (0, [])
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
         # batch: chats from the step's own seed, stories by its number
-        generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
+        generator = torch.Generator().manual_seed(seed_of(args.seed, step))
         chats = draw_chats(teacher.tokenizer, args.families, args.batch_size, args.length, generator)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
         x, y = (part.to(args.device) for part in windows.batch(step * args.story_rows, args.story_rows))

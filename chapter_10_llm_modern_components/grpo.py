@@ -59,7 +59,6 @@ from chapter_10_llm_modern_components.model_compression import (
     trained_share,
     without_adapters,
 )
-from chapter_10_llm_modern_components.pretraining import STRIDE
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
@@ -67,7 +66,7 @@ from utils.cli import add_training_flags, amount, begin, positive, run, script_p
 from utils.device import autocast
 from utils.errors import check_finite
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.spread import over_seeds
 from utils.tables import final_lines
 from utils.timer import Timer
@@ -177,7 +176,7 @@ def train(args: argparse.Namespace, writer: Writer, config: LoRAConfig, seed: in
     done, history = load_state(path, args.flags, parts) if resume else (0, [])
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
         # batch: questions, and the model's answers to them; the step's number alone tells which
-        generator = torch.Generator().manual_seed(seed + STRIDE * step)
+        generator = torch.Generator().manual_seed(seed_of(seed, step))
         examples = draw_questions(args.families, "train", args.batch_size, generator)
         batch = roll_out(model, writer.tokenizer, examples, args.n_tries, args.n_tokens, Sampler(), generator)
         with torch.no_grad(), autocast(args.device, args.amp):
@@ -246,7 +245,7 @@ def fine_tune(args: argparse.Namespace, writer: Writer, seed: int, seconds: floa
     step, _ = load_state(path, args.flags, parts) if resume else (0, [])
     while timer.seconds < seconds:
         # batch
-        generator = torch.Generator().manual_seed(seed + STRIDE * step)
+        generator = torch.Generator().manual_seed(seed_of(seed, step))
         chats = draw_chats(tokenizer, args.families, CHATS, model.config.max_length, generator)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
         learned = targets != IGNORED

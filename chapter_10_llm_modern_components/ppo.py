@@ -38,7 +38,7 @@ from chapter_10_llm_modern_components.alignment import (
 from chapter_10_llm_modern_components.answers.story_endings import Judge, beginnings, load_judge, write_endings
 from chapter_10_llm_modern_components.generation import Sampler
 from chapter_10_llm_modern_components.model_compression import LoRAConfig, adapter_state, add_lora_, without_adapters
-from chapter_10_llm_modern_components.pretraining import STRIDE, load_corpus
+from chapter_10_llm_modern_components.pretraining import load_corpus
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fits, check_rank, load_learner
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
@@ -46,7 +46,7 @@ from utils.device import autocast
 from utils.errors import check_finite
 from utils.file_io_util import atomic_write
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
@@ -141,7 +141,7 @@ def train(
     done, history = load_state(path, args.flags, parts) if resume else (0, [])
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
         # batch: beginnings, and the model's endings; the step's number alone tells which
-        generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
+        generator = torch.Generator().manual_seed(seed_of(args.seed, step))
         some = [prompts[i] for i in torch.randint(len(prompts), (args.batch_size,), generator=generator).tolist()]
         ids, mask, endings = write_endings(writer, some, args.n_tokens, Sampler(), generator)  # (B, T), (B, T-1)
         scores = judge.scores(endings).to(args.device)  # (B,)

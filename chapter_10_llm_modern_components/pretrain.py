@@ -36,7 +36,6 @@ from chapter_05_resnet_modern_cnn.src.data_parallel import average, first_proces
 from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.model import LanguageModel, ModelConfig
 from chapter_10_llm_modern_components.pretraining import (
-    STRIDE,
     Corpus,
     Windows,
     cached_stream,
@@ -64,7 +63,7 @@ from utils.distributed import process_group, rank, world_size
 from utils.errors import UserError, check_finite
 from utils.file_io_util import atomic_write
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
@@ -234,7 +233,7 @@ def train(
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step", disable=rank() > 0):
         # batch: the step's number alone tells which windows; each process takes its share of the rows
         inputs, targets = (x[rank() :: world_size()] for x in windows.batch(step * batch_size, batch_size))  # (B, T)
-        set_seed(args.seed + STRIDE * step + rank())  # of the dropout
+        set_seed(seed_of(args.seed, step) + rank())  # of the dropout
         model.train()
         model.zero_grad()
         for x, y in zip(inputs.chunk(args.accumulate), targets.chunk(args.accumulate), strict=True):

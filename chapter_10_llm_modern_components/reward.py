@@ -27,7 +27,6 @@ from chapter_10_llm_modern_components.answers.grading import mean, rewards_of_te
 from chapter_10_llm_modern_components.generation import Sampler
 from chapter_10_llm_modern_components.model_compression import LoRAConfig, adapter_state, add_lora_, trained_share
 from chapter_10_llm_modern_components.packing import Text, pad
-from chapter_10_llm_modern_components.pretraining import STRIDE
 from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_rank, load_chat
 from chapter_10_llm_modern_components.tasks import FAMILIES, LEARNED, example_set, is_right
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
@@ -35,7 +34,7 @@ from utils.cli import add_training_flags, amount, begin, positive, run, script_p
 from utils.device import autocast
 from utils.errors import check_finite
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
@@ -95,7 +94,7 @@ def train(args: argparse.Namespace, model: RewardModel, pairs: list[Pair]) -> tu
     done, history = load_state(path, args.flags, parts) if args.resume else (0, [])
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
         # batch: pairs, drawn by the step's number alone; the chosen texts first, then the rejected ones
-        generator = torch.Generator().manual_seed(args.seed + STRIDE * (step + 1))
+        generator = torch.Generator().manual_seed(seed_of(args.seed, step + 1))
         some = [pairs[i] for i in torch.randint(len(pairs), (args.batch_size,), generator=generator).tolist()]
         texts = [pair.chosen for pair in some] + [pair.rejected for pair in some]  # 2 B of them
 

@@ -29,7 +29,6 @@ from chapter_10_llm_modern_components.bpe import ByteTokenizer
 from chapter_10_llm_modern_components.dialogue import draw_chats
 from chapter_10_llm_modern_components.model import LanguageModel
 from chapter_10_llm_modern_components.pretraining import (
-    STRIDE,
     Windows,
     bits_per_byte,
     cached_stream,
@@ -44,7 +43,7 @@ from utils.cli import add_data_flag, add_training_flags, amount, begin, natural,
 from utils.device import autocast
 from utils.errors import check_finite
 from utils.results import write_results
-from utils.seed import set_seed
+from utils.seed import seed_of, set_seed
 from utils.tables import final_lines
 from utils.timer import Timer
 
@@ -127,12 +126,12 @@ def train(
     summed, since = torch.zeros(2, device=args.device), done
     for step in tqdm(range(done, args.max_steps), initial=done, total=args.max_steps, unit="step"):
         # batch: chats from the step's own seed, stories by its number
-        generator = torch.Generator().manual_seed(args.seed + STRIDE * step)
+        generator = torch.Generator().manual_seed(seed_of(args.seed, step))
         mix = args.calculator, args.calls, shares_of(families, history, args.focus)
         chats = draw_chats(tokenizer, families, args.batch_size, args.length, generator, *mix)
         ids, targets, texts = (x.to(args.device) for x in chats)  # (B, T)
         learned = targets != IGNORED
-        set_seed(args.seed + STRIDE * step)  # of the dropout
+        set_seed(seed_of(args.seed, step))  # of the dropout
         model.train()
 
         # forward and loss: what the assistant writes is all that is learned, so the head need not rate the rest

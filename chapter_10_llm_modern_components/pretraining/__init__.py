@@ -6,7 +6,6 @@ from chapter_10_llm_modern_components.pretraining.corpora import Corpus, cut, lo
 from chapter_10_llm_modern_components.pretraining.data import (
     END_OF_TEXT,
     SPECIAL,
-    STRIDE,
     Windows,
     cached_stream,
     load_tokenizer,
@@ -19,7 +18,6 @@ from chapter_10_llm_modern_components.pretraining.measuring import bits_per_byte
 __all__ = [
     "END_OF_TEXT",
     "SPECIAL",
-    "STRIDE",
     "Corpus",
     "Windows",
     "bits_per_byte",

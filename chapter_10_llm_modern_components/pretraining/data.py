@@ -21,11 +21,11 @@ from chapter_10_llm_modern_components.bpe import ByteTokenizer, train_tokenizer
 from chapter_10_llm_modern_components.dialogue import CHAT_TOKENS
 from utils.errors import UserError
 from utils.file_io_util import atomic_write, write_json
+from utils.seed import seed_of
 
 END_OF_TEXT = "<|endoftext|>"
 SPECIAL = [END_OF_TEXT, *CHAT_TOKENS]  # those of a chat are learned later, but have their numbers from the start
 SHARD = 2**24  # tokens in a file
-STRIDE = 1_000_003  # between the seeds of two epochs
 
 
 def utf8(text: str) -> bytes:
@@ -184,7 +184,7 @@ class Windows:
         """Return the tokens (T + 1,) of window number i."""
         epoch, place = divmod(i, len(self))
         if self.epoch is None or self.epoch[0] != epoch:
-            generator = torch.Generator().manual_seed(self.seed + STRIDE * epoch)
+            generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
             shift = int(torch.randint(self.length, (), generator=generator))
             self.epoch = epoch, shift, torch.randperm(len(self), generator=generator)
         _, shift, order = self.epoch
