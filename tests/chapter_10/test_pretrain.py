@@ -56,34 +56,41 @@ def weights(folder):
     return torch.load(folder / "toy.pth", weights_only=True)["weights"]
 
 
-def kill_after(cpu_seconds):
-    while time.process_time() < cpu_seconds:
-        time.sleep(1e-3)
+def kill_after(state, n_saves, seconds):
+    """End this process by kill -9, some time after it has saved its state so often: it gets on, however slowly."""
+    for _ in range(n_saves):
+        last = written(state)
+        while written(state) == last:
+            time.sleep(1e-3)
+    time.sleep(seconds)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_in_a_fork(flags, log, killed_after=None):
-    """Run the script in a new process, perhaps one that kill -9 ends in the middle; return exit status and CPU time."""
+def written(path):
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def run_in_a_fork(flags, log, killed=None):
+    """Run the script in a new process, perhaps one that is `killed` in the middle; return its exit status."""
     child = os.fork()
     if child == 0:
         try:
             script.peak_speed = lambda *_: 1e9  # which takes longer than many a step, and changes no loss
-            if killed_after is not None:
-                Thread(target=kill_after, args=(killed_after,), daemon=True).start()
+            if killed is not None:
+                Thread(target=kill_after, args=killed, daemon=True).start()
             with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
                 script.main(flags)
             os._exit(0)
         finally:
             os._exit(1)
-    _, status, usage = os.wait4(child, 0)
-    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def train_whole_and_with_kills(_, flags, folder):
     """What a process does that has not computed yet, and so may be forked: it notes where each kill found the other."""
     importlib.import_module("torch._dynamo")  # else each of them would, when it makes its model
-    status, seconds = run_in_a_fork([*flags, "--out_dir", str(folder / "whole")], folder / "log.txt")
-    assert status == 0
+    assert run_in_a_fork([*flags, "--out_dir", str(folder / "whole")], folder / "log.txt") == 0
+    seconds = read(folder / "whole")["history"][-1]["seconds"]
     (folder / "parts").mkdir()
     for path in (folder / "whole").glob("tokenizer_*.json"):  # to learn it takes as long as several parts
         shutil.copy(path, folder / "parts")
@@ -91,12 +98,11 @@ def train_whole_and_with_kills(_, flags, folder):
     flags = [*flags, "--out_dir", str(folder / "parts")]
     for _ in range(KILLS):
         resume = ["--resume"] if state.exists() else []
-        share = moments.uniform(0, 2.2 / KILLS)  # of the uninterrupted training's time: a moment, not a step
-        status, _ = run_in_a_fork([*flags, *resume], folder / "log.txt", share * seconds)
-        assert status == -signal.SIGKILL
+        later = moments.uniform(0, seconds / 20)  # of 30 saves one and a half at most: a moment, not a step
+        killed = state, moments.randrange(3), later
+        assert run_in_a_fork([*flags, *resume], folder / "log.txt", killed) == -signal.SIGKILL
         positions.append(torch.load(state, weights_only=True)["position"] if state.exists() else 0)
-    status, _ = run_in_a_fork([*flags, "--resume"], folder / "log.txt")
-    assert status == 0
+    assert run_in_a_fork([*flags, "--resume"], folder / "log.txt") == 0
     (folder / "positions.json").write_text(json.dumps(positions))
 
 
