@@ -65,8 +65,8 @@ RECIPES = {  # each task's defaults
         "save_every": 750,
     },
     "vit": {
-        "max_steps": 7000,  # 36 epochs
-        "patches_steps": 8800,  # as long by the clock
+        "max_steps": 4600,  # 24 epochs
+        "patches_steps": 5800,  # as long by the clock
         "batch_size": 256,
         "d_model": 128,
         "n_heads": 4,

@@ -7,7 +7,7 @@
     python chapter_08_transformer_vanilla/train.py --task lm    # Shakespeare, character by character: over an hour
     python chapter_08_transformer_vanilla/train.py --task mlm    # reads children's books with gaps: half an hour
     python chapter_08_transformer_vanilla/train.py --task finetune    # then judges sentences: half an hour
-    python chapter_08_transformer_vanilla/train.py --task vit    # CIFAR-10, on two kinds of tokens: an hour and a half
+    python chapter_08_transformer_vanilla/train.py --task vit    # CIFAR-10, on two kinds of tokens: two hours on a core
     python chapter_08_transformer_vanilla/train.py --dataset toy    # a small model, without a download: 1 min
     python chapter_08_transformer_vanilla/train.py --resume    # after an interruption, to the same numbers
     torchrun --nproc_per_node=2 chapter_08_transformer_vanilla/train.py    # each batch shared by 2 processes

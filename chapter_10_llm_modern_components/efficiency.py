@@ -11,7 +11,7 @@ processes are timed by themselves.
 """
 
 import argparse
-import io
+import json
 import os
 import sys
 from datetime import timedelta
@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> None:
         final[f"{arm}_peak_bytes"] = step.peak()
     seconds = compare_times(steps, args.rounds, warmup=1)
     if "processes" in args.arms:
-        gradient, seconds["processes"], peak = with_processes(args)
-        final |= {"processes_peak_bytes": peak, "processes_gradient_error": relative_error(gradient, plain)}
+        error, peak, seconds["processes"] = with_processes(args, plain)
+        final |= {"processes_gradient_error": error, "processes_peak_bytes": peak}
     tokens = args.batch_size * args.length
     for arm, value in seconds.items():
         final |= {f"{arm}_seconds": value, f"{arm}_tokens_per_second": tokens / value}
@@ -156,18 +156,17 @@ def relative_error(x: Tensor, reference: Tensor) -> float:
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
-def with_processes(args: argparse.Namespace) -> tuple[Tensor, float, int]:
-    """Return the gradient of a batch that several processes share, the seconds of a step, and one process's peak."""
+def with_processes(args: argparse.Namespace, plain: Tensor) -> tuple[float, int, float]:
+    """Share a batch among several processes; return the gradient's error, one process's peak, the seconds of a step."""
     if not dist.is_available():
         raise UserError("this PyTorch was built without torch.distributed: leave processes out of --arms")
     store = dist.TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)  # a table that all of them can read
     threads = max(1, torch.get_num_threads() // args.n_processes)
-    mp.spawn(worker, (args, store.port, threads), nprocs=args.n_processes)
-    report = torch.load(io.BytesIO(store.get("report")), weights_only=True)
-    return report["gradient"], report["seconds"], report["peak"]
+    mp.spawn(worker, (args, plain, store.port, threads), nprocs=args.n_processes)
+    return tuple(json.loads(store.get("report")))
 
 
-def worker(index: int, args: argparse.Namespace, port: int, threads: int) -> None:
+def worker(index: int, args: argparse.Namespace, plain: Tensor, port: int, threads: int) -> None:
     """One process: its rows of the batch, and the mean of all processes' gradients."""
     torch.set_num_threads(threads)
     loopback = {"linux": "lo", "darwin": "lo0"}.get(sys.platform)  # keeps gloo off the network, and out of firewalls
@@ -176,12 +175,10 @@ def worker(index: int, args: argparse.Namespace, port: int, threads: int) -> Non
     store = dist.TCPStore(LOOPBACK, port)
     dist.init_process_group("gloo", None, timedelta(seconds=120), args.n_processes, index, store)
     step = Step("processes", args)
-    report = {"gradient": step.gradient(), "peak": step.peak()}
-    report["seconds"] = compare_times({"processes": step}, args.rounds, warmup=1)["processes"]
+    error, peak = relative_error(step.gradient(), plain), step.peak()
+    seconds = compare_times({"processes": step}, args.rounds, warmup=1)["processes"]
     if rank() == 0:
-        file = io.BytesIO()
-        torch.save(report, file)
-        store.set("report", file.getvalue())
+        store.set("report", json.dumps([error, peak, seconds]))
     dist.barrier()  # nobody leaves while another still listens
     dist.destroy_process_group()
 

@@ -45,7 +45,7 @@ def assert_same(logits, about):
     torch.testing.assert_close(logits, torch.tensor(about["probe"]), rtol=1e-3, atol=1e-3)
 
 
-@shipped("vit")
+@shipped("sentiment")
 def test_whatever_inference_offers_ships(parser_of):
     """In all at most 30 MB."""
     choices = {action.dest: action.choices for action in parser_of(CHECKPOINTS.parent / "inference.py")._actions}
