@@ -71,19 +71,14 @@ def test_with_checkpoints_the_end_is_gone_before_a_block_comes_back():
         ids = torch.zeros(16, 64, dtype=torch.long)
 
         def step():
-            model.zero_grad()
             F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()
 
         step()
+        model.zero_grad()  # before it is measured: the profiler does not know how large older memory is
         return torch_peak(step) / 4 / 1024
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # each thread of a product may take memory of its own
-    try:
-        assert peak(1000, False) - peak(64, False) == pytest.approx(936, rel=0.1)
-        assert peak(1000, True) - peak(64, True) < 0.1 * 936
-    finally:
-        torch.set_num_threads(threads)
+    assert peak(1000, False) - peak(64, False) == pytest.approx(936, rel=0.1)
+    assert peak(1000, True) - peak(64, True) < 0.1 * 936
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -94,11 +89,11 @@ def test_at_the_turn_logits_and_two_gradients_come_on_top(checkpointing):
     ids = torch.zeros(16, 64, dtype=torch.long)
 
     def step():
-        model.zero_grad()
         logits = model(ids)
         F.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
 
     step()
+    model.zero_grad()
     at_end = config.n_layers * config.d_model + kept_numbers(config)["end"]
     kept = 4 * tokens * at_end if checkpointing else kept_bytes(config, tokens)["activation_bytes"]
     assert torch_peak(step) - kept == pytest.approx(3 * 4 * tokens * config.n_tokens, rel=0.01)
