@@ -56,13 +56,13 @@ RECIPES = {  # each task's defaults
         "ema": 0.998,
     },
     "finetune": {
-        "max_steps": 1500,  # 5 epochs
+        "max_steps": 1000,  # 2.8 epochs
         "batch_size": 1000,
         "optimizer": "adamw",
         "lr": 1e-3,  # the middle one of the rates that are tried
         "dropout": 0.3,
         "ema": 0.99,
-        "save_every": 750,
+        "save_every": 500,
     },
     "vit": {
         "max_steps": 4600,  # 24 epochs

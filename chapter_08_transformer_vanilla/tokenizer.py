@@ -94,8 +94,14 @@ class Tokenizer:
     PAD, UNK, BOS and EOS have the numbers that they have in chapter 7. No text gives one of them.
     """
 
-    def __init__(self, characters: str, merges: Iterable[Sequence[str]]):
-        """`characters` are those with pieces of their own; `merges` are in the order in which they were learned."""
+    def __init__(self, characters: str, merges: Iterable[Sequence[str] | str]):
+        """`characters` are those with pieces of their own; `merges` are in the order in which they were learned.
+
+        They are pairs, or as `to_plain` gives them: two strings a merge, one after the other.
+        """
+        merges = list(merges)
+        if merges and isinstance(merges[0], str):
+            merges = list(zip(merges[::2], merges[1::2], strict=True))
         self.characters, self.merges = characters, list(dict.fromkeys((a, b) for a, b in merges))
         texts = dict.fromkeys([*characters, *(a + b for a, b in self.merges)])
         self.pieces = [*SPECIAL, *BYTES, *texts]
@@ -145,8 +151,12 @@ class Tokenizer:
         return sum(FIRST_BYTE <= i < FIRST_BYTE + len(BYTES) for i in ids)
 
     def to_plain(self) -> dict:
-        """Return what `Tokenizer(**plain)` is made of: plain values, for a checkpoint or a file."""
-        return {"characters": self.characters, "merges": [list(pair) for pair in self.merges]}
+        """Return what `Tokenizer(**plain)` is made of: plain values, for a checkpoint or a file.
+
+        A string that comes again is the same object, which pickle writes once: a file of half the size.
+        """
+        known: dict[str, str] = {}
+        return {"characters": self.characters, "merges": [known.setdefault(s, s) for pair in self.merges for s in pair]}
 
     def save(self, path: Path) -> None:
         write_json(path, self.to_plain())

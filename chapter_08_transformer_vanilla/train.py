@@ -5,8 +5,8 @@
     python chapter_08_transformer_vanilla/train.py --pair en-de    # the other way round: as long
     python chapter_08_transformer_vanilla/train.py --pair zh-en    # Chinese to English, Tatoeba: 47 min
     python chapter_08_transformer_vanilla/train.py --task lm    # Shakespeare, character by character: over an hour
-    python chapter_08_transformer_vanilla/train.py --task mlm    # reads children's books with gaps: half an hour
-    python chapter_08_transformer_vanilla/train.py --task finetune    # then judges sentences: half an hour
+    python chapter_08_transformer_vanilla/train.py --task mlm    # reads children's books with gaps: 49 min
+    python chapter_08_transformer_vanilla/train.py --task finetune    # then judges sentences: half an hour on a core
     python chapter_08_transformer_vanilla/train.py --task vit    # CIFAR-10, on two kinds of tokens: two hours on a core
     python chapter_08_transformer_vanilla/train.py --dataset toy    # a small model, without a download: 1 min
     python chapter_08_transformer_vanilla/train.py --resume    # after an interruption, to the same numbers

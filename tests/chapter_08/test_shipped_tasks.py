@@ -93,7 +93,8 @@ def test_the_classifier_says_the_same_again():
     tokens = Tokenizer(**about["tokenizer"]).encode(about["probe_text"])
     assert_same(sentence_logits(model, [tokens], CPU)[0], about)
     final = results("mlm")["final"]
-    assert final["finetuned_accuracy"] > final["scratch_accuracy"] and final["n_seeds"] == 5
+    assert min(final["finetuned_accuracy"], final["scratch_accuracy"]) > 0.7 and final["n_seeds"] == 5  # half praise
+    assert final["gain"] == pytest.approx(final["finetuned_accuracy"] - final["scratch_accuracy"])
 
 
 @shipped("sentiment", "polarity/sentence_polarity.zip")
