@@ -107,11 +107,11 @@ def functions(documents: Sequence[str], count: int) -> list[str]:
 
 
 def parses(text: str) -> bool:
-    """Tell whether the first ten lines of a text are Python; of a long function that may be no."""
+    """Tell whether a text's first ten lines, behind empty ones, are Python; of a long function that may be no."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "\d" and the like
-            ast.parse("".join(text.splitlines(keepends=True)[:LINES]))
+            ast.parse("".join(text.lstrip("\n").splitlines(keepends=True)[:LINES]))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
