@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         writer = load_stage(args, stage)
         for i, row in enumerate(rows):
             ids = prompt_ids(writer, stage, row["prompt"], helped[i])
-            row[stage] = ask(writer, ids, args.n_tokens, args.temperature, args.seed + i)
+            row[stage] = ask(writer, ids, args.n_tokens, args.temperature, args.seed + i, helped[i])
         replies = [visible(row[stage]) for row in rows[: len(examples)]]
         final[f"right_{stage}"] = sum(is_right(*pair) for pair in zip(examples, replies, strict=True))
     write_results(args.out_dir / "biography.json", args, final, rows)
@@ -91,10 +91,10 @@ def prompt_ids(writer: Writer, stage: str, prompt: str, calculator: bool) -> lis
     return encode_prompt(writer.tokenizer, [*system, Message("user", prompt)])
 
 
-def ask(writer: Writer, ids: list[int], n_tokens: int, temperature: float, seed: int) -> str:
+def ask(writer: Writer, ids: list[int], n_tokens: int, temperature: float, seed: int, calculator: bool) -> str:
     """Return the model's reply to a prompt, calls of the calculator included."""
     generator = torch.Generator().manual_seed(seed)
-    (reply,) = answer(writer.model, writer.tokenizer, [ids], Sampler(temperature), generator, n_tokens)
+    (reply,) = answer(writer.model, writer.tokenizer, [ids], Sampler(temperature), generator, n_tokens, calculator)
     text = writer.tokenizer.decode(reply.tokens.ids[len(ids) :])
     return text.removesuffix(END).partition(END_OF_TEXT)[0].strip()
 

@@ -31,12 +31,16 @@ def answer(
     sampler: Sampler,
     generator: torch.Generator | None = None,
     n_tokens: int = LONGEST_ANSWER,
+    calculator: bool = False,
 ) -> list[Reply]:
     """Return a reply to each prompt, of at most `n_tokens`; see `encode_prompt`.
 
+    Without a calculator a call brings nothing, even if the model was never told that there is none: else what is
+    measured without one would be measured with one, and rewards would teach to call it.
+
     Without padding the model can take its fast step, and of a batch of one length none waits for a longer prompt.
     """
-    end, given = tokenizer.special[END], result_inserter(tokenizer)
+    end, given = tokenizer.special[END], result_inserter(tokenizer, calculator)
     written: list[list[int]] = [[] for _ in prompts]
     for rows in batches_of_one_length(prompts):
         steps = generate(model, [prompts[i] for i in rows], n_tokens, sampler, generator, [end], given=given)

@@ -35,7 +35,8 @@ def answer_examples(
     model: LanguageModel, tokenizer: ByteTokenizer, examples: Sequence[Example], calculator: bool = False
 ) -> tuple[list[Reply], list[bool]]:
     """Return the likeliest replies, token by token, and which of them are right."""
-    replies = answer(model, tokenizer, question_prompts(tokenizer, examples, calculator), GREEDY)
+    prompts = question_prompts(tokenizer, examples, calculator)
+    replies = answer(model, tokenizer, prompts, GREEDY, calculator=calculator)
     return replies, [is_right(*pair) for pair in zip(examples, (reply.text for reply in replies), strict=True)]
 
 

@@ -65,7 +65,7 @@ def try_out(
     room = model.config.max_length - max(map(len, prompts))
     if room < 1:
         raise UserError(f"a question fills the {model.config.max_length} tokens of the model's context")
-    return answer(model, tokenizer, prompts, sampler, generator, min(n_tokens, room))
+    return answer(model, tokenizer, prompts, sampler, generator, min(n_tokens, room), calculator)
 
 
 def roll_out(

@@ -43,13 +43,19 @@ def _value(node: ast.AST) -> int:
     return value
 
 
-def result_inserter(tokenizer: ByteTokenizer) -> Callable[[list[int]], list[int]]:
-    """Return what `generate` asks for tokens to insert: after <|call|> 12*7 <|result|> these are the tokens of 84."""
+def result_inserter(tokenizer: ByteTokenizer, there: bool = True) -> Callable[[list[int]], list[int]]:
+    """Return what `generate` asks for tokens to insert: after <|call|> 12*7 <|result|> these are the tokens of 84.
+
+    Args:
+        there: False: there is no calculator, and whoever calls it reads "error".
+    """
     call, result = tokenizer.special[CALL], tokenizer.special[RESULT]
 
     def given(ids: list[int]) -> list[int]:
         if ids[-1] != result:
             return []
+        if not there:
+            return tokenizer.encode(NO_RESULT)
         start = max((i for i, token in enumerate(ids) if token == call), default=len(ids) - 1)
         try:
             return tokenizer.encode(str(calculate(tokenizer.decode(ids[start + 1 : -1]))))

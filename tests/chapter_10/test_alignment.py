@@ -45,7 +45,7 @@ def writer():
 def say(monkeypatch, texts):
     """Let the model reply with these texts, in turn."""
 
-    def answer(model, tokenizer, prompts, sampler, generator, n_tokens):
+    def answer(model, tokenizer, prompts, sampler, generator, n_tokens, calculator):
         written = [tokenizer.encode(text) for text in texts]
         tokens = [Text(p + w, [False] * len(p) + [True] * len(w)) for p, w in zip(prompts, written, strict=True)]
         return [Reply(*pair) for pair in zip(texts, tokens, strict=True)]

@@ -112,7 +112,7 @@ def test_the_biography_is_what_the_stages_say(out):
     writer = load_chat(out / "sft.pth", CPU)
     ids = biography.prompt_ids(writer, "sft", rows[4]["prompt"], False)
     assert encode_prompt(writer.tokenizer, [biography.Message("user", rows[4]["prompt"])]) == ids
-    assert biography.ask(writer, ids, 8, 0.7, 4) == rows[4]["sft"] == biography.ask(writer, ids, 8, 0.7, 4)
+    assert [biography.ask(writer, ids, 8, 0.7, 4, False) for _ in range(2)] == [rows[4]["sft"]] * 2
     row = {"prompt": "2 + 3?", "right": "5", "base": "4", "sft": "<|call|>2+3<|result|>5", "grpo": "2 + 3 is\n5"}
     axes = biography.side_by_side([row]).axes[0]
     filled = [box.get_facecolor() != to_rgba("none") for box in axes.patches]

@@ -12,13 +12,14 @@ from chapter_08_transformer_vanilla.tasks import IGNORED
 from chapter_10_llm_modern_components import adapt
 from chapter_10_llm_modern_components import sft as script
 from chapter_10_llm_modern_components.alignment import RewardModel
-from chapter_10_llm_modern_components.answers import Reply, answer, grading
+from chapter_10_llm_modern_components.answers import Reply, answer, grading, try_out
 from chapter_10_llm_modern_components.answers.grading import (
     GREEDY,
     answer_examples,
     calibration,
     confidences,
     exact_match,
+    has_called,
     kl_to_reference,
     question_prompts,
     rewards_of_texts,
@@ -69,8 +70,20 @@ def test_a_tiny_model_learns_answers_by_heart(learned):
 def test_side_by_side_is_one_by_one(learned):
     examples, model, tokenizer = learned
     prompts = question_prompts(tokenizer, examples, calculator=True)
-    together = answer(model, tokenizer, prompts, GREEDY)
-    assert together == [answer(model, tokenizer, [prompt], GREEDY)[0] for prompt in prompts]
+    together = answer(model, tokenizer, prompts, GREEDY, calculator=True)
+    assert together == [answer(model, tokenizer, [prompt], GREEDY, calculator=True)[0] for prompt in prompts]
+
+
+def test_where_there_is_no_calculator_a_call_brings_nothing(learned):
+    """This model always calls: with a calculator it is right, without one it reads "error" where the sum would be."""
+    examples, model, tokenizer = learned
+    prompts = question_prompts(tokenizer, examples[:3], calculator=True)
+    replies = answer(model, tokenizer, prompts, GREEDY)
+    assert all(has_called(tokenizer, reply) and reply.text.startswith("error") for reply in replies)
+    with_one = answer(model, tokenizer, prompts, GREEDY, calculator=True)
+    assert [reply.text for reply in with_one] == [example.answer for example in examples[:3]]
+    tried = try_out(model, tokenizer, examples[:3], 2, 40, Sampler(0), torch.Generator(), calculator=True)
+    assert [reply.text for reply in tried[::2]] == [example.answer for example in examples[:3]]
 
 
 def test_several_answers_at_temperature_zero_are_the_greedy_one(learned):
@@ -98,7 +111,7 @@ def test_a_judge_picks_one_of_several(learned, monkeypatch):
 def test_confidence_and_kl_are_the_probabilities(learned):
     examples, model, tokenizer = learned
     prompts = question_prompts(tokenizer, examples[:4], calculator=True)
-    replies = answer(model, tokenizer, prompts, GREEDY)
+    replies = answer(model, tokenizer, prompts, GREEDY, calculator=True)
     for reply, found in zip(replies, confidences(model, replies), strict=True):
         logps = model(torch.tensor([reply.tokens.ids]))[0, :-1].log_softmax(-1)
         pairs = zip(reply.tokens.ids[1:], reply.tokens.learned[1:], strict=True)
