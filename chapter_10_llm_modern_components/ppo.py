@@ -43,7 +43,7 @@ from chapter_10_llm_modern_components.shipped import UNTRAINED, Writer, check_fi
 from utils.checkpoint import load_state, round_to_half, save_state, write_model
 from utils.cli import add_data_flag, add_training_flags, amount, begin, positive, run, script_parser
 from utils.device import autocast
-from utils.errors import check_finite
+from utils.errors import UserError, check_finite
 from utils.file_io_util import atomic_write
 from utils.results import write_results
 from utils.seed import seed_of, set_seed
@@ -67,6 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     corpus, config = load_corpus(args.corpus, args.data_root), LoRAConfig(args.rank, args.alpha)
     prompts = beginnings(writer.tokenizer, corpus.train, args.n_prompt)
     tested = beginnings(writer.tokenizer, corpus.held_out, args.n_prompt)
+    if not prompts or not tested:
+        raise UserError(f"no paragraph of the corpus goes on after {args.n_prompt} tokens: lower --n_prompt")
     chosen = torch.randperm(len(tested), generator=torch.Generator().manual_seed(0))[: args.n_test].tolist()
     tested = [tested[i] for i in chosen]
     before, _ = measure(args, writer, writer.model, judge, tested)

@@ -129,6 +129,10 @@ def test_endings_are_what_the_model_chose(writer):
     assert scores[0] > 1 and scores[1] < -1
 
 
+def test_a_beginning_needs_a_paragraph_that_goes_on(complaint):
+    assert "lower --n_prompt" in complaint(ppo.main, "--dry_run", "--n_prompt", 300)
+
+
 SCRIPTS = {
     "grpo": (grpo, "grpo", "grpo_1"),
     "dpo": (dpo, "dpo", "dpo"),
