@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 LETTERS, FIRST_LETTERS, LETTER = 20, 28, 0.071  # of a line in a cell, and in one of the first column; inches of each
-LINES, LINE = 5, 0.145  # of a cell at most; inches of each
+LINES, FIRST_LINES, LINE = 4, 5, 0.145  # of a cell at most, and of one in the first column; inches of each
 NAMES = {"prompt": "prompt → answer", "base": "pre-trained", "sft": "fine-tuned", "dpo": "+ DPO"}
 NAMES |= {"grpo": "+ GRPO", "int4": "in 4 bits", "student": "its student"}
 
@@ -31,7 +31,7 @@ def side_by_side(rows: Sequence[dict[str, str]]) -> Figure:
     edges = [sum(widths[:i]) for i in range(len(widths))]
     prompts = [row["prompt"] + (f"\n→ {row['right']}" if row["right"] else "") for row in rows]
     cells = [
-        [shortened(prompt, FIRST_LETTERS), *(shortened(row[name], LETTERS) for name in stages)]
+        [shortened(prompt, FIRST_LETTERS, FIRST_LINES), *(shortened(row[name], LETTERS, LINES) for name in stages)]
         for prompt, row in zip(prompts, rows, strict=True)
     ]
     heights = [LINE * (max(text.count("\n") for text in line) + 1) + 0.1 for line in cells]
@@ -51,7 +51,8 @@ def side_by_side(rows: Sequence[dict[str, str]]) -> Figure:
     return figure
 
 
-def shortened(text: str, width: int) -> str:
-    """Break a text into the lines of a cell, and cut off what is too much; calls stand in brackets."""
+def shortened(text: str, width: int, n_lines: int) -> str:
+    """Break a text into at most so many lines of a cell, and cut off what is too much; calls stand in brackets."""
     lines = [part for line in CALLS.sub(r"[\1] \2", text).splitlines() for part in textwrap.wrap(line, width)]
-    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], lines[LINES - 1][: width - 1] + "…"])
+    shown = lines if len(lines) <= n_lines else [*lines[: n_lines - 1], lines[n_lines - 1][: width - 1] + "…"]
+    return "\n".join(shown)

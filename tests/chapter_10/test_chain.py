@@ -120,6 +120,13 @@ def test_the_biography_is_what_the_stages_say(out):
     assert {"2 + 3?\n→ 5", "[2+3] 5", "2 + 3 is\n5"} <= {text.get_text() for text in axes.texts}
 
 
+def test_a_long_reply_is_cut_off():
+    """Ten rows of whole replies would be a picture too large to ship."""
+    row = {"prompt": "and so on " * 30, "right": "", "base": "once upon a time " * 20}
+    _, _, prompt, base = (text.get_text().splitlines() for text in biography.side_by_side([row]).axes[0].texts)
+    assert (len(prompt), len(base)) == (5, 4) and base[-1].endswith("…")
+
+
 def test_curves_are_told_apart_by_seed_and_arm(out):
     assert list(visualize_alignment.read_histories([out / "ppo.json"])) == ["ppo, arm bounded", "ppo, arm free"]
     assert list(visualize_alignment.read_histories([out / "grpo.json"])) == ["grpo, seed 0", "grpo, seed 1"]
